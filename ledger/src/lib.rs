@@ -1,0 +1,9 @@
+//! Cairn's heart, pure: formats, log and map, draw, status rules, `apply`, certificates, `verify`.
+//!
+//! What holds here: no clock, no randomness, no disk, no threads, no hash-map order, no floats.
+//! The same inputs give the same bytes on every machine, wasm32 included. What stays out: tokio,
+//! storage and transport; `storage`, `consensus` and `node` bring those.
+
+pub mod hash;
+pub mod rooms;
+pub mod state;
