@@ -5,5 +5,8 @@
 //! storage and transport; `storage`, `consensus` and `node` bring those.
 
 pub mod hash;
+pub mod log;
+pub mod lottery;
+pub mod map;
 pub mod rooms;
 pub mod state;

@@ -1,0 +1,154 @@
+//! What a node hands out of a lottery: one applicant's proof.
+//!
+//! What holds here: every part is read from one consistent state and checks against one map root.
+//! What stays out: the checkpoint, which the serving view adds.
+
+use bytes::Bytes;
+use cairn_proto::v1;
+use prost::Message;
+
+use super::roster::{Columns, Row};
+use super::{NAMESPACE, index};
+use crate::hash::Hash;
+use crate::log::{self, LogError, TreeId};
+use crate::state::{StateError, StateRead};
+use crate::{map, rooms};
+
+/// Why no proof could be made, where lottery and serial exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProveError {
+    /// The state could not be read: an operator has to look.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A tree lacks what the lottery's state says it has.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// The proof of the row `serial`, without a checkpoint; none where there is no such lottery or row.
+/// `map_root` is the root of the map in this very `state`.
+pub fn prove_applicant<S: StateRead + ?Sized>(
+    state: &S,
+    map_root: &Hash,
+    lottery_id: &Hash,
+    serial: u64,
+) -> Result<Option<v1::ApplicantProof>, ProveError> {
+    let Some(lottery) = lottery(state, lottery_id)? else {
+        return Ok(None);
+    };
+    if serial >= lottery.rows {
+        return Ok(None);
+    }
+    let row = row(state, lottery_id, serial)?;
+    let tree = TreeId::roster(lottery_id);
+    let path = log::inclusion_proof(state, &tree, serial, lottery.rows)?;
+    let (rank, ranking_inclusion) = match rank(state, lottery_id, &lottery, serial, row.tier)? {
+        Some((rank, path)) => (rank, Some(inclusion(rank, &path))),
+        None => (0, None),
+    };
+    let key = map::map_key(NAMESPACE, lottery_id.as_bytes());
+    Ok(Some(v1::ApplicantProof {
+        lottery_id: lottery_id.to_bytes(),
+        serial,
+        commitment: Bytes::copy_from_slice(&row.commitment),
+        tag: Bytes::copy_from_slice(&row.tag),
+        tier: row.tier,
+        weight: row.weight,
+        roster_inclusion: Some(inclusion(serial, &path)),
+        lottery: Some(map::prove(state, map_root, &key)?),
+        rank,
+        ranking_inclusion,
+        checkpoint: None,
+    }))
+}
+
+/// A lottery's state.
+pub fn lottery<S: StateRead + ?Sized>(
+    state: &S,
+    lottery_id: &Hash,
+) -> Result<Option<v1::LotteryState>, StateError> {
+    let key = map::map_key(NAMESPACE, lottery_id.as_bytes());
+    let value = map::get(state, &key)?;
+    let decoded = value.map(v1::LotteryState::decode).transpose();
+    decoded.map_err(|error| corrupt(lottery_id, error.to_string()))
+}
+
+/// The lotteries opened at or after leaf `from`, oldest first, at most `limit`: each with the leaf
+/// at which it was opened.
+pub fn lotteries<S: StateRead + ?Sized>(
+    state: &S,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Hash)>, StateError> {
+    let prefix = [rooms::LOTTERY_INDEX];
+    let from = rooms::key(rooms::LOTTERY_INDEX, &[&from.to_be_bytes()]);
+    let parse = |(key, value): (Bytes, Bytes)| {
+        let leaf = key.get(1..).and_then(|k| k.try_into().ok());
+        let id = Hash::from_slice(&value);
+        match (leaf.map(u64::from_be_bytes), id) {
+            (Some(leaf), Some(id)) => Ok((leaf, id)),
+            _ => Err(StateError::Corrupt {
+                place: "the index of lotteries".to_owned(),
+                detail: hex::encode(key),
+            }),
+        }
+    };
+    let page = state.scan(&prefix, &from, limit)?;
+    page.into_iter().map(parse).collect()
+}
+
+/// The row `serial`, out of the body of its chunk's entry.
+fn row<S: StateRead + ?Sized>(
+    state: &S,
+    lottery_id: &Hash,
+    serial: u64,
+) -> Result<Row, StateError> {
+    let missing = |what: &str| corrupt(lottery_id, format!("serial {serial}: no {what}"));
+    let record = index::chunk_of(state, lottery_id, serial)?.ok_or_else(|| missing("chunk"))?;
+    let leaf = rooms::key(rooms::LEAF, &[&record.leaf_index.to_be_bytes()]);
+    let place = state.get(&leaf)?.ok_or_else(|| missing("leaf"))?;
+    let entry = rooms::key(rooms::ENTRY, &[&place]);
+    let entry = state.get(&entry)?.ok_or_else(|| missing("entry"))?;
+    let unreadable = |e: prost::DecodeError| corrupt(lottery_id, e.to_string());
+    let entry = v1::SignedEntry::decode(entry).map_err(unreadable)?;
+    let chunk = v1::RosterChunk::decode(entry.body).map_err(unreadable)?;
+    // Apply checked the tiers; here any tier passes.
+    let columns =
+        Columns::of(&chunk, usize::MAX).map_err(|e| corrupt(lottery_id, e.to_string()))?;
+    let within = usize::try_from(serial - record.first_serial).unwrap_or(usize::MAX);
+    columns.row(within).ok_or_else(|| missing("row"))
+}
+
+fn rank<S: StateRead + ?Sized>(
+    state: &S,
+    lottery_id: &Hash,
+    lottery: &v1::LotteryState,
+    serial: u64,
+    tier: u32,
+) -> Result<Option<(u64, Vec<Hash>)>, ProveError> {
+    let missing = |what| corrupt(lottery_id, format!("serial {serial}: no {what}"));
+    if lottery.seed.is_empty() {
+        return Ok(None);
+    }
+    let rank = index::rank_of(state, lottery_id, lottery.attempt, serial)?;
+    let rank = u64::from(rank.ok_or_else(|| missing("rank"))?);
+    let result = lottery.results.get(tier as usize);
+    let entrants = result.ok_or_else(|| missing("result"))?.entrants;
+    let tree = TreeId::ranking(lottery_id, lottery.attempt, tier);
+    let path = log::inclusion_proof(state, &tree, rank, entrants)?;
+    Ok(Some((rank, path)))
+}
+
+fn inclusion(leaf_index: u64, path: &[Hash]) -> v1::InclusionProof {
+    v1::InclusionProof {
+        leaf_index,
+        path: path.iter().map(|hash| hash.to_bytes()).collect(),
+    }
+}
+
+fn corrupt(lottery_id: &Hash, detail: String) -> StateError {
+    StateError::Corrupt {
+        place: format!("lottery {lottery_id}"),
+        detail,
+    }
+}

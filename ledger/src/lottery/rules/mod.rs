@@ -1,0 +1,199 @@
+//! What entries may do to a lottery: the only place where one is refused or changes a lottery.
+//!
+//! What holds here: a rule looks at everything before it writes anything, so a refused entry
+//! leaves no trace but its outcome; a failed read is an error and never a refusal. The rules are
+//! pure: block time comes with the block. What stays out: signatures, expiry and duplicates of
+//! entries, which are settled before a rule sees one.
+
+mod open;
+mod results;
+mod roster;
+mod seeding;
+
+use bytes::Bytes;
+use cairn_proto::v1::{self, EntryKind, LotteryStage, RejectReason, Role};
+
+use super::recompute::Missing;
+use super::{CONTRIBUTING_NAMESPACE, NAMESPACE};
+use crate::admission::Admitted;
+use crate::apply::Ctx;
+use crate::canonical;
+use crate::hash::Hash;
+use crate::state::{StateError, StateRead};
+
+pub use open::{
+    MAX_BATCH_ROWS, MAX_CONTRIBUTORS, MAX_LOTTERY_ROWS, MAX_TICKETS, MAX_TIERS, check_rules,
+};
+pub use seeding::{MAX_DICE, note_certificate};
+
+/// Applies one entry of kinds 1 to 8. The outer error is fatal; the inner one is the outcome.
+pub fn apply_entry<S: StateRead + ?Sized>(
+    ctx: &mut Ctx<'_, '_, S>,
+    entry: &Admitted,
+    leaf_index: u64,
+) -> Result<Result<(), RejectReason>, StateError> {
+    match dispatch(ctx, entry, leaf_index) {
+        Ok(()) => Ok(Ok(())),
+        Err(Stop::Refused(reason)) => Ok(Err(reason)),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+fn dispatch<S: StateRead + ?Sized>(
+    ctx: &mut Ctx<'_, '_, S>,
+    entry: &Admitted,
+    leaf_index: u64,
+) -> Result<(), Stop> {
+    let Some(author) = ctx.author(entry.author_key())? else {
+        return Err(RejectReason::RoleNotAllowed.into());
+    };
+    match EntryKind::try_from(entry.envelope.kind) {
+        Ok(EntryKind::LotteryOpen) => open::open(ctx, entry, &author, leaf_index),
+        Ok(EntryKind::RosterChunk) => roster::chunk(ctx, entry, leaf_index),
+        Ok(EntryKind::RosterFreeze) => roster::freeze(ctx, entry),
+        Ok(EntryKind::DiceRoll) => seeding::dice(ctx, entry),
+        Ok(EntryKind::SeedContribution) => seeding::contribution(ctx, entry),
+        Ok(EntryKind::BeaconRound) => seeding::beacon_round(ctx, entry),
+        Ok(EntryKind::BatchResult) => results::batch(ctx, entry),
+        Ok(EntryKind::LotteryCertify) => results::certify(ctx, entry),
+        _ => Err(RejectReason::BodyMalformed.into()),
+    }
+}
+
+/// Why a rule ended early.
+#[derive(Debug)]
+enum Stop {
+    /// An outcome: the entry is refused.
+    Refused(RejectReason),
+    /// Fatal: the state could not be read.
+    Failed(StateError),
+}
+
+impl From<RejectReason> for Stop {
+    fn from(reason: RejectReason) -> Self {
+        Stop::Refused(reason)
+    }
+}
+
+impl From<StateError> for Stop {
+    fn from(error: StateError) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+impl From<Missing> for Stop {
+    fn from(missing: Missing) -> Self {
+        Stop::Failed(missing.into())
+    }
+}
+
+/// Refuses with `reason` unless `holds`.
+fn require(holds: bool, reason: RejectReason) -> Result<(), RejectReason> {
+    if holds { Ok(()) } else { Err(reason) }
+}
+
+fn body<M>(entry: &Admitted) -> Result<M, RejectReason>
+where
+    M: prost::Message + Default + cairn_proto::schema::Described,
+{
+    canonical::decode(entry.body()).map_err(|_| RejectReason::BodyMalformed)
+}
+
+/// The lottery that an entry is about. The envelope's subject must name it too.
+fn lottery_of<S: StateRead + ?Sized>(
+    ctx: &Ctx<'_, '_, S>,
+    entry: &Admitted,
+    lottery_id: &[u8],
+) -> Result<(Hash, v1::LotteryState), Stop> {
+    let id = Hash::from_slice(lottery_id).ok_or(RejectReason::FieldOutOfRange)?;
+    require(
+        entry.envelope.subject == lottery_id,
+        RejectReason::SubjectMismatch,
+    )?;
+    let lottery = load(ctx, &id)?.ok_or(RejectReason::LotteryUnknown)?;
+    Ok((id, lottery))
+}
+
+fn load<S: StateRead + ?Sized>(
+    ctx: &Ctx<'_, '_, S>,
+    id: &Hash,
+) -> Result<Option<v1::LotteryState>, StateError> {
+    let value = ctx.map_get(NAMESPACE, id.as_bytes())?;
+    value.as_deref().map(|v| decode_kept(v, id)).transpose()
+}
+
+/// Decodes what this node itself wrote.
+fn decode_kept<M: prost::Message + Default>(value: &[u8], id: &Hash) -> Result<M, StateError> {
+    M::decode(value).map_err(|error| StateError::Corrupt {
+        place: format!("the map's value of lottery {id}"),
+        detail: error.to_string(),
+    })
+}
+
+fn save<S: StateRead + ?Sized>(ctx: &mut Ctx<'_, '_, S>, id: &Hash, lottery: &v1::LotteryState) {
+    let value = canonical::encode(lottery);
+    ctx.map_put(NAMESPACE, id.as_bytes(), value);
+}
+
+/// The lotteries whose close waits for a certificate.
+fn contributing<S: StateRead + ?Sized>(
+    ctx: &Ctx<'_, '_, S>,
+) -> Result<v1::ContributingLotteries, StateError> {
+    let value = ctx.map_get(CONTRIBUTING_NAMESPACE, &[])?;
+    let kept = value.as_deref().map(|v| decode_kept(v, &Hash::ZERO));
+    Ok(kept.transpose()?.unwrap_or_default())
+}
+
+fn save_contributing<S: StateRead + ?Sized>(
+    ctx: &mut Ctx<'_, '_, S>,
+    mut ids: Vec<Bytes>,
+    before: u64,
+) {
+    ids.sort();
+    let list = v1::ContributingLotteries {
+        revision: before + 1,
+        lottery_ids: ids,
+    };
+    ctx.map_put(CONTRIBUTING_NAMESPACE, &[], canonical::encode(&list));
+}
+
+/// The rules of a lottery, which its state always has.
+fn rules_of(lottery: &v1::LotteryState) -> Result<&v1::LotteryOpen, StateError> {
+    lottery.rules.as_ref().ok_or_else(|| StateError::Corrupt {
+        place: format!("lottery opened at leaf {}", lottery.open_leaf_index),
+        detail: "no rules".to_owned(),
+    })
+}
+
+fn office(entry: &Admitted, key: &[u8]) -> Result<(), RejectReason> {
+    require(entry.author_key() == key, RejectReason::LotteryWrongOffice)
+}
+
+/// Exactly these keys approved, each once.
+fn approved_by(entry: &Admitted, keys: &[&[u8]]) -> Result<(), RejectReason> {
+    let given: Vec<&[u8]> = entry.approvals().collect();
+    let all_there = keys.iter().all(|key| given.contains(key));
+    require(all_there, RejectReason::ApprovalMissing)?;
+    require(given.len() == keys.len(), RejectReason::ApprovalUnexpected)
+}
+
+fn stage(lottery: &v1::LotteryState, wanted: LotteryStage) -> Result<(), RejectReason> {
+    require(
+        lottery.stage == wanted as i32,
+        RejectReason::LotteryWrongStage,
+    )
+}
+
+fn attempt(lottery: &v1::LotteryState, attempt: u32) -> Result<(), RejectReason> {
+    require(
+        lottery.attempt == attempt,
+        RejectReason::LotteryWrongAttempt,
+    )
+}
+
+fn has_role(author: &v1::Author, role: Role) -> bool {
+    author.role == role as i32
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! Pages: how the trie lies in the state. Not consensus: only hashes are.
+//!
+//! A page stands at a depth that is a multiple of four and holds all below its prefix, in one of
+//! two forms. With at most [`MAX_LEAVES`] leaves it is a *bucket*: the leaves themselves. With more
+//! it is a *branch*: the hashes of its sixteen subtrees four levels down, each of which is a page
+//! again unless it is empty, and the hashes between, so that a proof copies where it would hash.
+//! Since nothing is deleted, which form a page has depends on the pairs alone.
+//!
+//! Key: room ‖ depth (1 byte) ‖ the first `depth` bits of the keys below, in whole bytes with zeros
+//! behind. Depth first, so that the sixteen children of a branch lie side by side.
+//!
+//! Bucket: 0 ‖ for each leaf, ascending: key (32) ‖ value hash (32).
+//! Branch: 1 ‖ bitmap (4 bytes) ‖ hashes (32 each). Bit i of the bitmap, the first the most
+//! significant, is set where hash i is not empty; hash 1 is the page's own and not stored (nor is
+//! there a hash 0), the halves of i are 2i and 2i + 1, and the subtrees are 16 to 31.
+
+use bytes::Bytes;
+
+use super::{Hash, KEY_BITS, bit, join, leaf_hash, node_hash, shared_bits};
+use crate::rooms;
+use crate::state::StateError;
+
+/// Leaves in a bucket: about 2 kB when full. With 1,000,000 keys, 16 meant 99,000 pages to read and
+/// write for 100,000 changes, 32 and 64 meant 56,000; more also means more hashing for one proof.
+pub(super) const MAX_LEAVES: usize = 32;
+/// Levels of the trie that a branch spans.
+pub(super) const SPAN: usize = 4;
+/// Subtrees of a branch.
+pub(super) const WIDTH: usize = 1 << SPAN;
+
+const BUCKET: u8 = 0;
+const BRANCH: u8 = 1;
+/// Bytes before the hashes of a branch.
+const BRANCH_HEAD: usize = 5;
+
+/// A leaf: a key, and the hash of its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leaf {
+    pub(super) key: Hash,
+    pub(super) value_hash: Hash,
+}
+
+impl Leaf {
+    pub(super) fn hash(&self) -> Hash {
+        leaf_hash(&self.key, &self.value_hash)
+    }
+}
+
+/// Where a page stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// A multiple of [`SPAN`], below 256.
+    pub(super) depth: usize,
+    /// Its bits behind `depth` are zero.
+    prefix: Hash,
+}
+
+impl Place {
+    /// The page that holds all.
+    pub(super) const ROOT: Place = Place {
+        depth: 0,
+        prefix: Hash::ZERO,
+    };
+
+    /// The page of the `slot`-th subtree of the branch here.
+    pub(super) fn child(&self, slot: usize) -> Place {
+        let mut prefix = self.prefix;
+        let shift = if self.depth.is_multiple_of(8) { 4 } else { 0 };
+        prefix.0[self.depth / 8] |= (slot as u8) << shift;
+        Place {
+            depth: self.depth + SPAN,
+            prefix,
+        }
+    }
+
+    /// The subtree of the branch here that `key` belongs to.
+    pub(super) fn slot(&self, key: &Hash) -> usize {
+        let byte = key.0[self.depth / 8];
+        usize::from(if self.depth.is_multiple_of(8) {
+            byte >> 4
+        } else {
+            byte & 0x0f
+        })
+    }
+
+    /// The page's key in the state.
+    pub(super) fn state_key(&self) -> Vec<u8> {
+        let prefix = &self.prefix.0[..self.depth.div_ceil(8)];
+        rooms::key(rooms::MAP_PAGE, &[&[self.depth as u8], prefix])
+    }
+
+    /// That the subtree here has the hash that its parent, or the root, has for it.
+    pub(super) fn expect(&self, expected: &Hash, found: &Hash) -> Result<(), StateError> {
+        match found == expected {
+            true => Ok(()),
+            false => Err(self.corrupt(format!("its hash is {found} instead of {expected}"))),
+        }
+    }
+
+    fn corrupt(&self, detail: impl Into<String>) -> StateError {
+        StateError::Corrupt {
+            place: format!("map page at depth {} of {}", self.depth, self.prefix),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A page as it was read.
+#[derive(Debug)]
+pub(super) enum Page {
+    /// All leaves below, ascending.
+    Bucket(Vec<Leaf>),
+    /// The hashes of the subtrees below.
+    Branch(StoredBranch),
+}
+
+impl Page {
+    /// The page at `place` from what the state has there. Its hashes are still to be checked.
+    pub(super) fn read(place: &Place, stored: Option<Bytes>) -> Result<Page, StateError> {
+        let stored = stored.ok_or_else(|| place.corrupt("the page is missing"))?;
+        Page::decode(stored)
+            .filter(|page| page.fits(place))
+            .ok_or_else(|| place.corrupt("this is not a page of this place"))
+    }
+
+    /// Whether recursions over the page end within the bits of a key.
+    fn fits(&self, place: &Place) -> bool {
+        match self {
+            Page::Bucket(leaves) => [leaves.first(), leaves.last()]
+                .iter()
+                .flatten()
+                .all(|leaf| shared_bits(&leaf.key, &place.prefix) >= place.depth),
+            Page::Branch(_) => place.depth + SPAN < KEY_BITS,
+        }
+    }
+
+    fn decode(stored: Bytes) -> Option<Page> {
+        let (form, rest) = stored.split_first()?;
+        match *form {
+            BUCKET => decode_bucket(rest).map(Page::Bucket),
+            BRANCH => StoredBranch::decode(stored).map(Page::Branch),
+            _ => None,
+        }
+    }
+}
+
+/// A bucket as the state keeps it.
+pub(super) fn encode_bucket(leaves: &[Leaf]) -> Bytes {
+    let mut bytes = Vec::with_capacity(1 + 64 * leaves.len());
+    bytes.push(BUCKET);
+    for leaf in leaves {
+        bytes.extend_from_slice(leaf.key.as_bytes());
+        bytes.extend_from_slice(leaf.value_hash.as_bytes());
+    }
+    bytes.into()
+}
+
+fn decode_bucket(bytes: &[u8]) -> Option<Vec<Leaf>> {
+    let (hashes, []) = bytes.as_chunks::<32>() else {
+        return None;
+    };
+    let (pairs, []) = hashes.as_chunks::<2>() else {
+        return None;
+    };
+    let leaves: Vec<Leaf> = pairs
+        .iter()
+        .map(|[key, value_hash]| Leaf {
+            key: Hash(*key),
+            value_hash: Hash(*value_hash),
+        })
+        .collect();
+    let ascending = leaves.is_sorted_by(|a, b| a.key < b.key);
+    (ascending && leaves.len() <= MAX_LEAVES).then_some(leaves)
+}
+
+/// A branch as the state keeps it: a proof needs only some of its hashes.
+#[derive(Debug)]
+pub(super) struct StoredBranch {
+    bitmap: u32,
+    stored: Bytes,
+}
+
+impl StoredBranch {
+    fn decode(stored: Bytes) -> Option<StoredBranch> {
+        let (bitmap, hashes) = stored.get(1..)?.split_first_chunk::<4>()?;
+        let bitmap = u32::from_be_bytes(*bitmap);
+        let whole = hashes.len() == 32 * bitmap.count_ones() as usize;
+        (whole && bitmap >> 30 == 0).then_some(StoredBranch { bitmap, stored })
+    }
+
+    /// The hash at a place from 2 on: see the page format.
+    pub(super) fn at(&self, at: usize) -> Hash {
+        if self.bitmap & (0x8000_0000 >> at) == 0 {
+            return Hash::ZERO;
+        }
+        let before = (self.bitmap >> (32 - at)).count_ones() as usize;
+        let start = BRANCH_HEAD + 32 * before;
+        let hash = self.stored.get(start..start + 32);
+        hash.and_then(Hash::from_slice).unwrap_or_default()
+    }
+
+    /// All its hashes, to be changed.
+    pub(super) fn open(&self) -> Branch {
+        let mut hashes = [Hash::ZERO; 2 * WIDTH];
+        for (at, hash) in hashes.iter_mut().enumerate().skip(2) {
+            *hash = self.at(at);
+        }
+        let mut branch = Branch { hashes };
+        branch.hashes[1] = branch.joined(1);
+        branch
+    }
+}
+
+/// The hashes of the subtrees one to [`SPAN`] levels below a page, and the page's own.
+#[derive(Debug)]
+pub(super) struct Branch {
+    /// Place 0 is unused, 1 the whole; the halves of i are 2i and 2i + 1.
+    hashes: [Hash; 2 * WIDTH],
+}
+
+impl Branch {
+    /// The branch over these subtrees.
+    pub(super) fn new(slots: [Hash; WIDTH]) -> Branch {
+        let mut hashes = [Hash::ZERO; 2 * WIDTH];
+        hashes[WIDTH..].copy_from_slice(&slots);
+        let mut branch = Branch { hashes };
+        for at in (1..WIDTH).rev() {
+            branch.hashes[at] = branch.joined(at);
+        }
+        branch
+    }
+
+    /// The hash of the whole.
+    pub(super) fn root(&self) -> Hash {
+        self.hashes[1]
+    }
+
+    /// The hash of the `slot`-th subtree.
+    pub(super) fn slot(&self, slot: usize) -> Hash {
+        self.hashes[WIDTH + slot]
+    }
+
+    /// Replaces the hashes of some subtrees. First the old hashes on their ways are checked, up to
+    /// the whole; those beside them are bound by these.
+    pub(super) fn replace(
+        &mut self,
+        place: &Place,
+        changed: &[(usize, Hash)],
+    ) -> Result<(), StateError> {
+        let mut touched = [false; 2 * WIDTH];
+        for (slot, _) in changed {
+            touched[WIDTH + slot] = true;
+        }
+        for at in (1..WIDTH).rev() {
+            touched[at] = touched[2 * at] || touched[2 * at + 1];
+            if touched[at] {
+                place.expect(&self.hashes[at], &self.joined(at))?;
+            }
+        }
+        for (slot, hash) in changed {
+            self.hashes[WIDTH + slot] = *hash;
+        }
+        for at in (1..WIDTH).rev().filter(|at| touched[*at]) {
+            self.hashes[at] = self.joined(at);
+        }
+        Ok(())
+    }
+
+    fn joined(&self, at: usize) -> Hash {
+        join(&self.hashes[2 * at], &self.hashes[2 * at + 1])
+    }
+
+    /// As the state keeps it.
+    pub(super) fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(BRANCH_HEAD + 32 * (2 * WIDTH - 2));
+        let mut bitmap = 0u32;
+        bytes.extend_from_slice(&[BRANCH, 0, 0, 0, 0]);
+        for (at, hash) in self.hashes.iter().enumerate().skip(2) {
+            if *hash != Hash::ZERO {
+                bitmap |= 0x8000_0000 >> at;
+                bytes.extend_from_slice(hash.as_bytes());
+            }
+        }
+        bytes[1..BRANCH_HEAD].copy_from_slice(&bitmap.to_be_bytes());
+        bytes.into()
+    }
+}
+
+/// Sorted leaves that share their first `depth` bits, split by the next one.
+pub(super) fn split_at_bit(leaves: &[Leaf], depth: usize) -> (&[Leaf], &[Leaf]) {
+    leaves.split_at(leaves.partition_point(|leaf| !bit(&leaf.key, depth)))
+}
+
+/// The hash of the subtree at `depth` that holds exactly `leaves`.
+pub(super) fn root_of_leaves(leaves: &[Leaf], depth: usize) -> Hash {
+    match leaves {
+        [] => Hash::ZERO,
+        [leaf] => leaf.hash(),
+        _ => {
+            let (left, right) = split_at_bit(leaves, depth);
+            node_hash(
+                &root_of_leaves(left, depth + 1),
+                &root_of_leaves(right, depth + 1),
+            )
+        }
+    }
+}
