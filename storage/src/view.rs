@@ -1,0 +1,65 @@
+//! The serving view: one snapshot of the state with the certified checkpoint that vouches for it.
+//!
+//! What holds here: the snapshot was taken right after the checkpoint's block, so every answer
+//! read through one view agrees with one certificate. What stays out: when views are made and
+//! replaced (`consensus`), and proofs.
+
+use bytes::Bytes;
+use cairn_ledger::state::{StateError, StateRead};
+use cairn_proto::v1;
+
+use crate::state_store::StateSnapshot;
+
+/// A state and its certificate.
+#[derive(Debug, Clone)]
+pub struct View {
+    snapshot: StateSnapshot,
+    height: u64,
+    checkpoint: v1::Checkpoint,
+}
+
+impl View {
+    /// The caller vouches that `snapshot` is the state after the block at `height`, and that
+    /// `checkpoint` certifies it.
+    pub fn new(snapshot: StateSnapshot, height: u64, checkpoint: v1::Checkpoint) -> Self {
+        Self {
+            snapshot,
+            height,
+            checkpoint,
+        }
+    }
+
+    /// The height of the checkpoint.
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// The certificate of everything that is read here.
+    pub fn checkpoint(&self) -> &v1::Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The state.
+    pub fn snapshot(&self) -> &StateSnapshot {
+        &self.snapshot
+    }
+}
+
+impl StateRead for View {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        self.snapshot.get(key)
+    }
+
+    fn multi_get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StateError> {
+        self.snapshot.multi_get(keys)
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, StateError> {
+        self.snapshot.scan(prefix, from, limit)
+    }
+}
