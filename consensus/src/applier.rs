@@ -1,0 +1,195 @@
+//! Applying: one committed log entry becomes one block of the ledger's state.
+//!
+//! What holds here: the rules decide alone (`cairn_ledger::apply`); a block's writes and Raft's
+//! position are one batch; whoever waits is woken after that batch, never before. An error is
+//! fatal: the node stops before it diverges. What stays out: threads and openraft's traits, which
+//! are in `state_machine`.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use cairn_ledger::apply;
+use cairn_ledger::genesis::Chain;
+use cairn_ledger::hash::Hash;
+use cairn_ledger::rooms;
+use cairn_ledger::state::{StateError, StateRead, Writes};
+use cairn_proto::v1;
+use cairn_storage::StateStore;
+use openraft::EntryPayload;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use crate::admitted::AdmittedCache;
+use crate::cosign::Cosigner;
+use crate::locked;
+use crate::sequencer::Queue;
+use crate::tracker::Tracker;
+use crate::types::{Applied, Entry, LogId, StoredMembership, from_bytes, to_bytes};
+
+/// Raft's position in the state: written with every block.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    pub(crate) last_applied: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+}
+
+/// What turns entries into blocks.
+pub struct Applier {
+    chain: Arc<Chain>,
+    store: Arc<StateStore>,
+    admitted: Arc<AdmittedCache>,
+    tracker: Arc<Tracker>,
+    cosigner: Arc<Cosigner>,
+    queue: Arc<Queue>,
+    position: Mutex<Position>,
+}
+
+/// Makes the genesis block the state of an empty store.
+pub(crate) fn ensure_genesis(chain: &Chain, store: &StateStore) -> io::Result<()> {
+    if apply::tip(store).map_err(io::Error::other)?.is_some() {
+        return Ok(());
+    }
+    let genesis = apply::genesis_block(chain).map_err(io::Error::other)?;
+    let position = to_bytes(&Position::default())?;
+    store
+        .commit_block(&genesis.writes, &position)
+        .map_err(io::Error::other)
+}
+
+impl Applier {
+    pub(crate) fn open(
+        chain: Arc<Chain>,
+        store: Arc<StateStore>,
+        admitted: Arc<AdmittedCache>,
+        tracker: Arc<Tracker>,
+        cosigner: Arc<Cosigner>,
+        queue: Arc<Queue>,
+    ) -> io::Result<Self> {
+        let position = match store.applied().map_err(io::Error::other)? {
+            None => Position::default(),
+            Some(bytes) => from_bytes(&bytes)?,
+        };
+        Ok(Self {
+            chain,
+            store,
+            admitted,
+            tracker,
+            cosigner,
+            queue,
+            position: Mutex::new(position),
+        })
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        locked(&self.position).clone()
+    }
+
+    /// Applies the next entry. After an error the caller must not apply another.
+    pub(crate) fn apply(&self, entry: Entry) -> io::Result<Applied> {
+        let log_id = entry.log_id;
+        let result = self.try_apply(entry);
+        if let Err(error) = &result {
+            tracing::error!(%log_id, %error, "a committed entry could not be applied; this node stops");
+        }
+        result
+    }
+
+    fn try_apply(&self, entry: Entry) -> io::Result<Applied> {
+        let mut position = self.position();
+        position.last_applied = Some(entry.log_id);
+        let done = match entry.payload {
+            EntryPayload::Blank => self.commit(&Writes::new(), &position).map(|()| None),
+            EntryPayload::Membership(membership) => {
+                position.membership = StoredMembership::new(Some(entry.log_id), membership);
+                self.commit(&Writes::new(), &position).map(|()| None)
+            }
+            EntryPayload::Normal(payload) => {
+                let term = *entry.log_id.leader_id;
+                self.block(&payload.0, term, &position).map(Some)
+            }
+        }?;
+        *locked(&self.position) = position;
+        Ok(Applied {
+            height: done.unwrap_or(0),
+        })
+    }
+
+    fn block(&self, bytes: &Bytes, term: u64, position: &Position) -> io::Result<u64> {
+        // An undecodable payload was committed by a leader of another version; nobody can apply it.
+        let proposal = v1::Proposal::decode(bytes.clone()).map_err(io::Error::other)?;
+        let admitted = |leaf_hash: &Hash| self.admitted.contains(leaf_hash);
+        let block = apply::apply(&self.chain, &*self.store, &proposal, term, &admitted)
+            .map_err(io::Error::other)?;
+        self.commit(&block.writes, position)?;
+        self.cosigner
+            .block_applied(
+                &block.header,
+                &block.header_bytes,
+                &block.header_hash,
+                bytes.len() as u64,
+            )
+            .map_err(io::Error::other)?;
+        if let Some(certificate) = &proposal.certificate {
+            self.cosigner.adopt(certificate).map_err(io::Error::other)?;
+        }
+        let ids: Vec<Hash> = block
+            .outcomes
+            .iter()
+            .filter_map(|outcome| Hash::from_slice(&outcome.entry_id))
+            .collect();
+        self.tracker.applied(ids.iter());
+        self.queue.wake();
+        Ok(block.header.height)
+    }
+
+    fn commit(&self, writes: &Writes, position: &Position) -> io::Result<()> {
+        let position = to_bytes(position)?;
+        self.store
+            .commit_block(writes, &position)
+            .map_err(io::Error::other)
+    }
+}
+
+/// What a block decided about an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) height: u64,
+    /// A `RejectReason`; 0: accepted.
+    pub(crate) rejected: u32,
+    pub(crate) leaf_index: u64,
+}
+
+/// The outcome of the entry `id`, where `state` has one.
+pub(crate) fn outcome(state: &impl StateRead, id: &Hash) -> Result<Option<Outcome>, StateError> {
+    let key = rooms::key(rooms::OUTCOME, &[id.as_bytes()]);
+    let Some(value) = state.get(&key)? else {
+        return Ok(None);
+    };
+    let parse = || {
+        let (height, rest) = value.split_first_chunk::<8>()?;
+        let (rejected, rest) = rest.split_first_chunk::<4>()?;
+        Some(Outcome {
+            height: u64::from_be_bytes(*height),
+            rejected: u32::from_be_bytes(*rejected),
+            leaf_index: u64::from_be_bytes(rest.try_into().ok()?),
+        })
+    };
+    parse().map(Some).ok_or_else(|| StateError::Corrupt {
+        place: format!("the outcome of entry {id}"),
+        detail: format!("{} bytes", value.len()),
+    })
+}
+
+/// The canonical bytes of the header that this node computed at `height`.
+pub(crate) fn header_at(state: &impl StateRead, height: u64) -> Result<Option<Bytes>, StateError> {
+    let key = rooms::key(rooms::BLOCK, &[&height.to_be_bytes()]);
+    let Some(bytes) = state.get(&key)? else {
+        return Ok(None);
+    };
+    let block = v1::Block::decode(bytes).map_err(|error| StateError::Corrupt {
+        place: format!("block {height}"),
+        detail: error.to_string(),
+    })?;
+    Ok(Some(block.header))
+}

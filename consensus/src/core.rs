@@ -1,0 +1,354 @@
+//! The handle: one member's part in the agreement, started, asked and stopped.
+//!
+//! What holds here: [`Core::start`] brings a node to where its disks left it; [`Core::submit`] and
+//! [`Core::wait`] are the way in, [`Core::view`] and [`Core::certified`] the way out. A node that
+//! must not go on ([`CoreStatus::stopped`]) still serves reads. What stays out: everything that
+//! these are made of, each in its own room.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_ledger::admission::Admitted;
+use cairn_ledger::checkpoint::CertifiedCheckpoint;
+use cairn_ledger::genesis::Chain;
+use cairn_ledger::hash::Hash;
+use cairn_ledger::state::StateError;
+use cairn_proto::v1;
+use cairn_storage::{LogStore, SignGuard, StateStore, View};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{EmptyNode, ServerState};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::admitted::AdmittedCache;
+use crate::applier::{self, Applier};
+use crate::config::{CoreConfig, InitError, StartError, check_identity, check_member};
+use crate::cosign::Cosigner;
+use crate::log::RaftLog;
+use crate::network::{Clock, Inbound, Lane, Network};
+use crate::raft::{self, Leadership, RaftHandle};
+use crate::raft_network::RaftNetworks;
+use crate::sequencer::{Queue, Sequencer};
+use crate::state_machine::StateMachine;
+use crate::status::{CoreStatus, PeerView};
+use crate::submit::{SubmitRefused, Submitter};
+use crate::tracker::Tracker;
+use crate::types::Runtime;
+use crate::{gossip, inbound, locked};
+
+/// What all parts of a running node share.
+pub(crate) struct Shared {
+    me: u64,
+    chain: Arc<Chain>,
+    store: Arc<StateStore>,
+    network: Arc<dyn Network>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) raft: RaftHandle,
+    pub(crate) cosigner: Arc<Cosigner>,
+    pub(crate) submitter: Arc<Submitter>,
+    tracker: Arc<Tracker>,
+    queue: Arc<Queue>,
+    pub(crate) stopped: watch::Sender<Option<String>>,
+    pub(crate) early_leader: inbound::EarlyLeader,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A running member. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Core {
+    shared: Arc<Shared>,
+}
+
+impl Core {
+    /// Starts the member on its disks. Takes part in elections if the cluster was formed before;
+    /// else waits for [`Core::initialize`] here or elsewhere.
+    pub async fn start(config: CoreConfig) -> Result<Core, StartError> {
+        let CoreConfig {
+            raft_id: me,
+            chain,
+            cosign_key,
+            raft_disk,
+            ledger_disk,
+            network,
+            clock,
+            timing,
+            io,
+            seed,
+        } = config;
+        check_member(&chain, me, &cosign_key)?;
+        let log_store = Arc::new(LogStore::open(raft_disk)?);
+        check_identity(&log_store, me)?;
+        let guard = SignGuard::open(log_store.clone())?;
+        let store = Arc::new(StateStore::open(ledger_disk, &chain.id)?);
+        applier::ensure_genesis(&chain, &store)?;
+
+        let admitted = Arc::new(AdmittedCache::default());
+        let tracker = Arc::new(Tracker::default());
+        let queue = Arc::new(Queue::default());
+        let cosigner = Arc::new(Cosigner::open(
+            me,
+            chain.clone(),
+            cosign_key,
+            clock.clone(),
+            guard,
+            store.clone(),
+        )?);
+        let applier = Arc::new(Applier::open(
+            chain.clone(),
+            store.clone(),
+            admitted.clone(),
+            tracker.clone(),
+            cosigner.clone(),
+            queue.clone(),
+        )?);
+        let raft_config = Arc::new(timing.raft(&format!("cairn {}", chain.id))?);
+        let log = RaftLog::new(log_store, io)?;
+        let machine = StateMachine::new(applier, log.durable(), io)?;
+        let networks = RaftNetworks::new(me, network.clone());
+        let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(me));
+        let raft = openraft::Raft::new(me, raft_config, networks, log, machine);
+        let raft = Runtime::scope(seed, raft)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+
+        let (leadership, leadership_seen) = watch::channel(Leadership::default());
+        let (stopped, stopped_seen) = watch::channel(None);
+        let submitter = Arc::new(Submitter {
+            chain: chain.clone(),
+            store: store.clone(),
+            admitted,
+            tracker: tracker.clone(),
+            queue: queue.clone(),
+            cosigner: cosigner.clone(),
+            network: network.clone(),
+            leadership: leadership_seen.clone(),
+            stopped: stopped_seen.clone(),
+            deadline: timing.forward,
+            io,
+        });
+        let limits = chain.limits();
+        let sequencer = Sequencer {
+            raft: raft.clone(),
+            queue: queue.clone(),
+            cosigner: cosigner.clone(),
+            clock: clock.clone(),
+            max_entries: limits.max_block_entries as usize,
+            max_bytes: limits.max_block_bytes as usize,
+        };
+        let mut tasks = vec![
+            tokio::spawn(raft::follow(raft.clone(), me, leadership, stopped.clone())),
+            tokio::spawn(raft::shut_down_when(raft.clone(), stopped_seen)),
+            tokio::spawn(sequencer.run(leadership_seen)),
+            tokio::spawn(submitter.clone().follow_leader()),
+            tokio::spawn(gossip::renew(
+                cosigner.clone(),
+                timing.renew,
+                stopped.clone(),
+            )),
+        ];
+        for peer in peers(&chain, me) {
+            let (cosigner, network) = (cosigner.clone(), network.clone());
+            tasks.push(tokio::spawn(gossip::tell(
+                peer,
+                cosigner,
+                network,
+                stopped.clone(),
+            )));
+        }
+        Ok(Core {
+            shared: Arc::new(Shared {
+                me,
+                chain,
+                store,
+                network,
+                clock,
+                raft,
+                cosigner,
+                submitter,
+                tracker,
+                queue,
+                stopped,
+                early_leader: inbound::EarlyLeader::default(),
+                tasks: Mutex::new(tasks),
+            }),
+        })
+    }
+
+    /// Forms the cluster of the genesis members. Once, on one node, by an operator's hand.
+    pub async fn initialize(&self) -> Result<(), InitError> {
+        let members = self.shared.chain.members.members.iter();
+        let members: BTreeMap<u64, EmptyNode> = members
+            .map(|member| (member.raft_id, EmptyNode {}))
+            .collect();
+        match self.shared.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
+                Err(InitError::AlreadyFormed)
+            }
+            Err(error) => Err(InitError::Raft(error.to_string())),
+        }
+    }
+
+    /// Hands admitted entries to the leader's queue, here or by forwarding. `Ok`: queued, or known.
+    pub async fn submit(&self, entries: Vec<Admitted>) -> Vec<Result<(), SubmitRefused>> {
+        self.shared.submitter.submit(entries).await
+    }
+
+    /// Where an entry is on its way.
+    pub fn entry_status(&self, id: &Hash) -> Result<v1::EntryStatus, StateError> {
+        let shared = &self.shared;
+        let mut status = v1::EntryStatus {
+            entry_id: id.to_bytes(),
+            ..v1::EntryStatus::default()
+        };
+        let outcome = applier::outcome(&*shared.store, id)?;
+        let state = match outcome {
+            None if shared.tracker.is_pending(id) => v1::EntryState::Pending,
+            None => v1::EntryState::Unknown,
+            Some(outcome) => {
+                status.height = outcome.height;
+                if outcome.rejected != 0 {
+                    status.reason = i32::try_from(outcome.rejected).unwrap_or(0);
+                    v1::EntryState::Rejected
+                } else {
+                    status.leaf_index = outcome.leaf_index;
+                    let certified = shared.cosigner.certified_height();
+                    if certified.is_some_and(|certified| certified >= outcome.height) {
+                        v1::EntryState::Certified
+                    } else {
+                        v1::EntryState::Committed
+                    }
+                }
+            }
+        };
+        status.set_state(state);
+        Ok(status)
+    }
+
+    /// Waits until the entry is committed (or certified) or rejected; at the deadline answers what
+    /// is true then. A rejection counts once it is committed, like an acceptance.
+    pub async fn wait(
+        &self,
+        id: &Hash,
+        wait_for: v1::WaitFor,
+        deadline: Instant,
+    ) -> Result<v1::EntryStatus, StateError> {
+        let outcome = self.shared.tracker.outcome_of(id);
+        let status = self.entry_status(id)?;
+        let status = if status.height == 0 && !decided(&status) {
+            let _ = tokio::time::timeout_at(deadline, outcome).await;
+            self.entry_status(id)?
+        } else {
+            drop(outcome);
+            status
+        };
+        self.shared.tracker.gave_up(id);
+        if wait_for != v1::WaitFor::Certified || status.state() != v1::EntryState::Committed {
+            return Ok(status);
+        }
+        let mut certified = self.certified();
+        let covers = |newest: &Option<Arc<CertifiedCheckpoint>>| {
+            let height = newest.as_ref().map(|newest| newest.header().height);
+            height.is_some_and(|height| height >= status.height)
+        };
+        let _ = tokio::time::timeout_at(deadline, certified.wait_for(covers)).await;
+        self.entry_status(id)
+    }
+
+    /// The serving view: the state at the newest certified checkpoint that this node has a
+    /// snapshot of. `None`: nothing is certified since the start.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.shared.cosigner.view()
+    }
+
+    /// The newest certificate, and every newer or fresher one.
+    pub fn certified(&self) -> watch::Receiver<Option<Arc<CertifiedCheckpoint>>> {
+        self.shared.cosigner.certified()
+    }
+
+    /// The certified checkpoint at `height`.
+    pub fn checkpoint_at(&self, height: u64) -> Result<Option<v1::Checkpoint>, StateError> {
+        Ok(self.shared.store.checkpoint_at(height)?)
+    }
+
+    /// Proofs that members cosigned contradicting headers.
+    pub fn equivocations(&self) -> Result<Vec<v1::Equivocation>, StateError> {
+        Ok(self.shared.store.list_equivocations()?)
+    }
+
+    /// Why this node stopped taking part, as soon as it does.
+    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
+        self.shared.stopped.subscribe()
+    }
+
+    /// What this node is doing.
+    pub fn status(&self) -> CoreStatus {
+        let shared = &self.shared;
+        let progress = shared.cosigner.progress();
+        let metrics = shared.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let peers = peers(&shared.chain, shared.me).map(|raft_id| PeerView {
+            raft_id,
+            connected: shared.network.connected(raft_id),
+            cosigned_height: shared.cosigner.seen(raft_id),
+        });
+        CoreStatus {
+            raft_id: shared.me,
+            raft_state: match metrics.state {
+                ServerState::Leader => "leader",
+                ServerState::Follower => "follower",
+                ServerState::Candidate => "candidate",
+                ServerState::Learner => "learner",
+                ServerState::Shutdown => "shutdown",
+            },
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_log_index: metrics.last_log_index,
+            applied_height: progress.tip,
+            certified_height: progress.certified,
+            uncertified_bytes: progress.tail_bytes,
+            queued_entries: shared.queue.len() as u64,
+            pending_entries: shared.tracker.pending() as u64,
+            peers: peers.collect(),
+            equivocations: shared.cosigner.conflicts(),
+            stopped: shared.stopped.borrow().clone(),
+        }
+    }
+
+    /// Stops taking part. Disks are closed when the last handle is gone.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.shared.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not end by itself");
+        }
+        let tasks = std::mem::take(&mut *locked(&self.shared.tasks));
+        for task in tasks {
+            task.abort();
+            // Cancelled, which is what was asked for.
+            let _ = task.await;
+        }
+    }
+}
+
+#[async_trait]
+impl Inbound for Core {
+    async fn handle(&self, from: u64, lane: Lane, request: Bytes) -> Result<Bytes, String> {
+        inbound::handle(&self.shared, from, lane, request).await
+    }
+}
+
+fn decided(status: &v1::EntryStatus) -> bool {
+    !matches!(
+        status.state(),
+        v1::EntryState::Unspecified | v1::EntryState::Unknown | v1::EntryState::Pending
+    )
+}
+
+fn peers(chain: &Chain, me: u64) -> impl Iterator<Item = u64> {
+    let ids = chain.members.members.iter().map(|member| member.raft_id);
+    ids.filter(move |raft_id| *raft_id != me)
+}

@@ -1,0 +1,237 @@
+//! From verified cosignatures to certificates, and from a certificate to the serving view.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_ledger::checkpoint::{self, CertifiedCheckpoint};
+use cairn_ledger::genesis::Chain;
+use cairn_ledger::hash::Hash;
+use cairn_ledger::policy;
+use cairn_ledger::state::StateError;
+use cairn_proto::v1;
+use cairn_storage::View;
+use tokio::time::Instant;
+
+use super::{Candidate, CosignError, Cosigner, Inner, MAX_EARLY};
+use crate::applier;
+use crate::locked;
+
+impl Cosigner {
+    /// A peer's notice; the answer is our own of the same height, where we have one.
+    pub(crate) fn receive(
+        &self,
+        from: u64,
+        notice: &v1::CosignatureNotice,
+    ) -> Result<v1::CosignatureAnswer, CosignError> {
+        if self.verified(from, notice) {
+            self.count(from, notice)?;
+        }
+        Ok(v1::CosignatureAnswer {
+            mine: self.own_notice(notice.height),
+        })
+    }
+
+    fn own_notice(&self, height: u64) -> Option<v1::CosignatureNotice> {
+        let inner = locked(&self.inner);
+        let candidate = inner.candidates.get(&height)?;
+        let cosignature = candidate.cosignatures.get(&self.public)?;
+        Some(v1::CosignatureNotice {
+            height,
+            header_hash: candidate.hash.to_bytes(),
+            cosignature: Some(cosignature.clone()),
+            header: candidate.header_bytes.clone(),
+        })
+    }
+
+    /// Whether `notice` is `member`'s own valid cosignature of the header that it brings.
+    fn verified(&self, member: u64, notice: &v1::CosignatureNotice) -> bool {
+        let (Some(hash), Some(cosignature)) =
+            (Hash::from_slice(&notice.header_hash), &notice.cosignature)
+        else {
+            return false;
+        };
+        let header = cairn_ledger::canonical::decode::<v1::Header>(&notice.header);
+        let header_agrees = checkpoint::header_hash(&notice.header) == hash
+            && header.is_ok_and(|h| h.height == notice.height && h.chain_id == self.chain.id.0[..]);
+        let signer =
+            checkpoint::verify_cosignature(&self.chain.members, &self.chain.id, &hash, cosignature);
+        let valid = header_agrees && signer.is_ok_and(|signer| signer.raft_id == member);
+        if !valid {
+            tracing::warn!(member, notice.height, "a cosignature that does not verify");
+        }
+        valid
+    }
+
+    /// Counts a verified cosignature.
+    pub(super) fn count(
+        &self,
+        member: u64,
+        notice: &v1::CosignatureNotice,
+    ) -> Result<(), CosignError> {
+        let Some(cosignature) = &notice.cosignature else {
+            return Ok(());
+        };
+        let complete = {
+            let inner = &mut *locked(&self.inner);
+            let Some(candidate) = inner.candidates.get(&notice.height) else {
+                if notice.height > inner.tip {
+                    let early = inner.early.entry(member).or_default();
+                    early.insert(notice.height, notice.clone());
+                    if early.len() > MAX_EARLY {
+                        early.pop_first();
+                    }
+                }
+                return self.not_a_candidate(inner, member, notice);
+            };
+            if candidate.hash.as_bytes()[..] != notice.header_hash[..] {
+                let known = candidate.cosignatures.get(&cosignature.public_key);
+                let ours = known.map(|known| (candidate.header_bytes.clone(), known.clone()));
+                return self.keep(inner.alarms.conflict(member, notice, ours));
+            }
+            let seen = inner.seen.entry(member).or_default();
+            *seen = (*seen).max(notice.height);
+            let newer = candidate
+                .cosignatures
+                .get(&cosignature.public_key)
+                .is_none_or(|known| known.cosigned_at_ms < cosignature.cosigned_at_ms);
+            if !newer {
+                return Ok(());
+            }
+            self.keep(inner.alarms.agreed(member, notice))?;
+            let Some(candidate) = inner.candidates.get_mut(&notice.height) else {
+                return Ok(());
+            };
+            candidate
+                .cosignatures
+                .insert(cosignature.public_key.clone(), cosignature.clone());
+            self.complete(candidate)
+        };
+        match complete {
+            Some(proto) => self.adopt(&proto),
+            None => Ok(()),
+        }
+    }
+
+    /// A cosignature for a height that is not collected: where the block is known, it must be ours.
+    fn not_a_candidate(
+        &self,
+        inner: &mut Inner,
+        member: u64,
+        notice: &v1::CosignatureNotice,
+    ) -> Result<(), CosignError> {
+        if notice.height > inner.tip {
+            return Ok(());
+        }
+        let Some(ours) = self.header_at(notice.height)? else {
+            return Ok(());
+        };
+        if checkpoint::header_hash(&ours).as_bytes()[..] != notice.header_hash[..] {
+            let kept = self.store.checkpoint_at(notice.height)?;
+            let key = notice.cosignature.as_ref().map(|c| &c.public_key);
+            let known = kept.and_then(|kept| {
+                let mut cosignatures = kept.cosignatures.into_iter();
+                cosignatures.find(|c| Some(&c.public_key) == key)
+            });
+            let ours = known.map(|known| (ours, known));
+            return self.keep(inner.alarms.conflict(member, notice, ours));
+        }
+        Ok(())
+    }
+
+    fn keep(&self, proof: Option<v1::Equivocation>) -> Result<(), CosignError> {
+        if let Some(proof) = proof {
+            self.store.put_equivocation(&proof)?;
+        }
+        Ok(())
+    }
+
+    /// The certificate, where the cosignatures satisfy the policy.
+    fn complete(&self, candidate: &Candidate) -> Option<v1::Checkpoint> {
+        let signers: Vec<&v1::Member> = self
+            .chain
+            .members
+            .members
+            .iter()
+            .filter(|member| candidate.cosignatures.contains_key(&member.cosign_key))
+            .collect();
+        policy::satisfies(&self.chain.members, &signers).then(|| v1::Checkpoint {
+            header: candidate.header_bytes.clone(),
+            cosignatures: candidate.cosignatures.values().cloned().collect(),
+        })
+    }
+
+    /// A certificate, from the cosignatures here or from the chain.
+    pub(crate) fn adopt(&self, proto: &v1::Checkpoint) -> Result<(), CosignError> {
+        let new = match checkpoint::certify(&self.chain.id, &self.chain.members, proto) {
+            Ok(new) => Arc::new(new),
+            Err(error) => {
+                tracing::warn!(%error, "a certificate that does not verify");
+                return Ok(());
+            }
+        };
+        let height = new.header().height;
+        let ours = match self.header_at(height)? {
+            None => return Ok(()),
+            Some(ours) => checkpoint::header_hash(&ours),
+        };
+        if ours != new.header_hash() {
+            return Err(CosignError::Diverged {
+                height,
+                certified: new.header_hash(),
+                computed: ours,
+            });
+        }
+        let inner = &mut *locked(&self.inner);
+        let freshness = |c: &CertifiedCheckpoint| {
+            let count = c.to_proto().cosignatures.len();
+            (c.header().height, c.latest_as_of_ms(), count)
+        };
+        let known = self.certified.borrow().clone();
+        let higher = known.as_ref().is_none_or(|k| k.header().height < height);
+        let fresher = known
+            .as_ref()
+            .is_none_or(|k| freshness(k) < freshness(&new));
+        if fresher || self.store.checkpoint_at(height)?.is_none() {
+            self.store.put_checkpoint(height, proto)?;
+        }
+        let served = inner.view.clone();
+        let snapshot = match inner.snapshots.get(&height) {
+            Some(snapshot) => Some(snapshot.clone()),
+            None => served
+                .as_ref()
+                .filter(|view| view.height() == height)
+                .map(|view| view.snapshot().clone()),
+        };
+        if let Some(snapshot) = snapshot
+            && served.is_none_or(|v| v.height() < height || (v.height() == height && fresher))
+        {
+            inner.view = Some(Arc::new(View::new(snapshot, height, new.to_proto())));
+        }
+        if higher {
+            inner.candidates = inner.candidates.split_off(&height);
+            inner.tail = inner.tail.split_off(&(height + 1));
+            inner.tail_bytes = inner.tail.values().sum();
+            inner.uncertified_since = (inner.tip > height).then(Instant::now);
+        }
+        inner.snapshots = inner.snapshots.split_off(&(height + 1));
+        if fresher {
+            self.certified.send_replace(Some(new));
+        }
+        Ok(())
+    }
+
+    /// The header that this node computed, from the collection or from the state.
+    fn header_at(&self, height: u64) -> Result<Option<Bytes>, CosignError> {
+        Ok(applier::header_at(&*self.store, height)?)
+    }
+}
+
+pub(super) fn certify(
+    chain: &Chain,
+    proto: &v1::Checkpoint,
+) -> Result<CertifiedCheckpoint, StateError> {
+    checkpoint::certify(&chain.id, &chain.members, proto).map_err(|error| StateError::Corrupt {
+        place: "the newest certificate".to_owned(),
+        detail: error.to_string(),
+    })
+}

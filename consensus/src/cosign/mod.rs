@@ -1,0 +1,309 @@
+//! Cosigning: this member's signature under every checkpoint that it computed itself, and the
+//! certificates that all members' signatures make together.
+//!
+//! What holds here: the sign guard has recorded a header durably before its first cosignature
+//! leaves; a member never signs below what its guard holds, and a block that contradicts the guard
+//! stops the node. Cosignatures are verified before they are kept. A certificate is kept by height,
+//! moves the serving view forward, and grows fresher as members renew. A member's cosignature of
+//! another header than ours is kept as evidence and alarmed, never counted.
+//!
+//! What stays out: when a block becomes a checkpoint (the sequencer asks, the rules decide), and
+//! how notices travel (`gossip`).
+
+mod collect;
+mod progress;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_ledger::apply;
+use cairn_ledger::checkpoint::{self, CertifiedCheckpoint};
+use cairn_ledger::genesis::Chain;
+use cairn_ledger::hash::Hash;
+use cairn_proto::v1;
+use cairn_storage::{Guarded, SignGuard, StateSnapshot, StateStore, View};
+use ed25519_dalek::SigningKey;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use self::progress::CosignError;
+pub(crate) use self::progress::Progress;
+use crate::applier;
+use crate::evidence::Alarms;
+use crate::locked;
+use crate::network::Clock;
+
+/// Checkpoints that wait for their certificate with a snapshot of their state at hand. Each pins
+/// versions in the database; a healthy chain has one.
+pub const MAX_PENDING_VIEWS: usize = 4;
+/// Checkpoints whose cosignatures are collected at a time.
+const MAX_CANDIDATES: usize = 64;
+/// Cosignatures kept per member for checkpoints that this node has not applied yet.
+const MAX_EARLY: usize = 16;
+/// A member stops to renew when a later block stays uncertified for so long: its cosignature says
+/// "the latest that I know", and must not say so much longer.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// A checkpoint that this node computed.
+struct Candidate {
+    header_bytes: Bytes,
+    hash: Hash,
+    /// By public key, ascending: the order of a certificate.
+    cosignatures: BTreeMap<Bytes, v1::Cosignature>,
+}
+
+#[derive(Default)]
+struct Inner {
+    candidates: BTreeMap<u64, Candidate>,
+    snapshots: BTreeMap<u64, StateSnapshot>,
+    /// By member, by height.
+    early: BTreeMap<u64, BTreeMap<u64, v1::CosignatureNotice>>,
+    /// By member: the highest header that it cosigned, as seen here.
+    seen: BTreeMap<u64, u64>,
+    /// The highest block that this node applied.
+    tip: u64,
+    /// By height: bytes of the proposals above the last certificate.
+    tail: BTreeMap<u64, u64>,
+    tail_bytes: u64,
+    newest_checkpoint: Option<u64>,
+    /// Since when a block above the last certificate waits.
+    uncertified_since: Option<Instant>,
+    view: Option<Arc<View>>,
+    alarms: Alarms,
+}
+
+/// One member's cosigning.
+pub(crate) struct Cosigner {
+    me: u64,
+    chain: Arc<Chain>,
+    key: SigningKey,
+    public: Bytes,
+    clock: Arc<dyn Clock>,
+    guard: SignGuard,
+    store: Arc<StateStore>,
+    inner: Mutex<Inner>,
+    /// What this member says to all others: its newest cosignature.
+    notice: watch::Sender<Option<v1::CosignatureNotice>>,
+    certified: watch::Sender<Option<Arc<CertifiedCheckpoint>>>,
+}
+
+impl Cosigner {
+    /// Opens on what the store holds: the last certificate, and, where the tip is a checkpoint,
+    /// its cosignature once more.
+    pub(crate) fn open(
+        me: u64,
+        chain: Arc<Chain>,
+        key: SigningKey,
+        clock: Arc<dyn Clock>,
+        guard: SignGuard,
+        store: Arc<StateStore>,
+    ) -> Result<Self, CosignError> {
+        let public = Bytes::copy_from_slice(key.verifying_key().as_bytes());
+        let certified = match store.latest_checkpoint()? {
+            None => None,
+            Some((_, proto)) => Some(Arc::new(collect::certify(&chain, &proto)?)),
+        };
+        let cosigner = Self {
+            me,
+            chain,
+            key,
+            public,
+            clock,
+            guard,
+            store,
+            inner: Mutex::default(),
+            notice: watch::Sender::new(None),
+            certified: watch::Sender::new(certified),
+        };
+        if let Some(tip) = apply::tip(&*cosigner.store)? {
+            let header_bytes = cairn_ledger::canonical::encode(&tip.header);
+            cosigner.check_guard(tip.header.height, &tip.header_hash)?;
+            cosigner.block_applied(&tip.header, &header_bytes, &tip.header_hash, 0)?;
+        }
+        Ok(cosigner)
+    }
+
+    /// A block is part of the state. Called in order of height, before the next block is applied:
+    /// the snapshot that is taken here is exactly this block's state.
+    pub(crate) fn block_applied(
+        &self,
+        header: &v1::Header,
+        header_bytes: &Bytes,
+        hash: &Hash,
+        proposal_bytes: u64,
+    ) -> Result<(), CosignError> {
+        let height = header.height;
+        self.check_guard(height, hash)?;
+        {
+            let inner = &mut *locked(&self.inner);
+            inner.tip = height;
+            if self.certified_height().is_none_or(|c| c < height) {
+                inner.uncertified_since.get_or_insert_with(Instant::now);
+                inner.tail.insert(height, proposal_bytes);
+                inner.tail_bytes += proposal_bytes;
+            }
+        }
+        if header.checkpoint {
+            self.checkpoint_applied(header, header_bytes, hash)?;
+        }
+        Ok(())
+    }
+
+    fn check_guard(&self, height: u64, hash: &Hash) -> Result<(), CosignError> {
+        match self.guard.held() {
+            Some(held) if held.height == height && held.hash != *hash => {
+                Err(CosignError::Contradiction {
+                    height,
+                    signed: held.hash,
+                    computed: *hash,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn checkpoint_applied(
+        &self,
+        header: &v1::Header,
+        header_bytes: &Bytes,
+        hash: &Hash,
+    ) -> Result<(), CosignError> {
+        let height = header.height;
+        // Below the guard (a replay after a crash) a cosignature would say nothing new.
+        let may_sign = self.guard.held().is_none_or(|held| held.height <= height);
+        if may_sign {
+            let descends = |held: &Guarded| {
+                let ours = applier::header_at(&*self.store, held.height);
+                matches!(ours, Ok(Some(ours)) if checkpoint::header_hash(&ours) == held.hash)
+            };
+            self.guard.permit(header.epoch, height, hash, descends)?;
+        }
+        let snapshot = self.store.snapshot()?;
+        let early = {
+            let inner = &mut *locked(&self.inner);
+            inner.newest_checkpoint = Some(height);
+            inner.candidates.insert(
+                height,
+                Candidate {
+                    header_bytes: header_bytes.clone(),
+                    hash: *hash,
+                    cosignatures: BTreeMap::new(),
+                },
+            );
+            while inner.candidates.len() > MAX_CANDIDATES {
+                inner.candidates.pop_first();
+            }
+            if inner.snapshots.len() >= MAX_PENDING_VIEWS {
+                // The older ones may be certified any moment; the newest will be when all is well
+                // again. The one between gives way.
+                inner.snapshots.pop_last();
+            }
+            inner.snapshots.insert(height, snapshot);
+            let mut early = Vec::new();
+            for (member, notices) in &mut inner.early {
+                if let Some(notice) = notices.remove(&height) {
+                    early.push((*member, notice));
+                }
+                // What lies below will never be asked for again.
+                *notices = notices.split_off(&height);
+            }
+            early
+        };
+        if may_sign {
+            self.sign(height)?;
+        }
+        for (member, notice) in early {
+            self.count(member, &notice)?;
+        }
+        // A certificate that was kept before a restart counts again.
+        let kept = self.certified.borrow().clone();
+        if let Some(kept) = kept.filter(|kept| kept.header().height == height) {
+            self.adopt(&kept.to_proto())?;
+        }
+        Ok(())
+    }
+
+    /// Signs the candidate at `height` with the time of now, and says so to all.
+    fn sign(&self, height: u64) -> Result<(), CosignError> {
+        let notice = {
+            let inner = locked(&self.inner);
+            let Some(candidate) = inner.candidates.get(&height) else {
+                return Ok(());
+            };
+            let now = self.clock.now_ms();
+            let cosignature = checkpoint::cosign(&self.key, &self.chain.id, &candidate.hash, now);
+            v1::CosignatureNotice {
+                height,
+                header_hash: candidate.hash.to_bytes(),
+                cosignature: Some(cosignature),
+                header: candidate.header_bytes.clone(),
+            }
+        };
+        self.count(self.me, &notice)?;
+        self.notice.send_replace(Some(notice));
+        Ok(())
+    }
+
+    /// Renews the cosignature of the highest checkpoint that this member signed, unless a later
+    /// block has stayed uncertified for too long.
+    pub(crate) fn renew(&self, every: Duration) -> Result<(), CosignError> {
+        let signed = self.notice.borrow().as_ref().map(|notice| {
+            let at = notice.cosignature.as_ref().map_or(0, |c| c.cosigned_at_ms);
+            (notice.height, at)
+        });
+        let Some((height, at)) = signed else {
+            return Ok(());
+        };
+        let due = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        if self.clock.now_ms().saturating_sub(at) < due {
+            return Ok(());
+        }
+        let stale = {
+            let inner = locked(&self.inner);
+            let waited = inner.uncertified_since.map(|since| since.elapsed());
+            inner.tip > height && waited.is_some_and(|waited| waited >= STALE_AFTER)
+        };
+        if stale {
+            return Ok(());
+        }
+        self.sign(height)
+    }
+
+    pub(crate) fn certified_height(&self) -> Option<u64> {
+        self.certified.borrow().as_ref().map(|c| c.header().height)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        let inner = locked(&self.inner);
+        Progress {
+            tip: inner.tip,
+            newest_checkpoint: inner.newest_checkpoint,
+            certified: self.certified_height(),
+            tail_bytes: inner.tail_bytes,
+        }
+    }
+
+    pub(crate) fn certified(&self) -> watch::Receiver<Option<Arc<CertifiedCheckpoint>>> {
+        self.certified.subscribe()
+    }
+
+    pub(crate) fn notice(&self) -> watch::Receiver<Option<v1::CosignatureNotice>> {
+        self.notice.subscribe()
+    }
+
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        locked(&self.inner).view.clone()
+    }
+
+    /// The highest header that `member` cosigned, as seen here.
+    pub(crate) fn seen(&self, member: u64) -> u64 {
+        locked(&self.inner).seen.get(&member).copied().unwrap_or(0)
+    }
+
+    /// How often a member cosigned against us.
+    pub(crate) fn conflicts(&self) -> u64 {
+        locked(&self.inner).alarms.count()
+    }
+}

@@ -1,0 +1,160 @@
+//! What a node does with its peers' requests, lane by lane.
+//!
+//! What holds here: a vote or an append must name its sender as the candidate or leader; an append
+//! whose proposal is stamped too far ahead of this node's clock is dropped as if it were lost, so
+//! that a leader with a wrong clock cannot commit. What stays out: who may connect at all. The
+//! transport has checked that.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use cairn_ledger::hash::Hash;
+use cairn_proto::v1;
+use openraft::EntryPayload;
+use openraft::raft::TransferLeaderRequest;
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use prost::Message as _;
+use serde::Serialize;
+
+use crate::core::Shared;
+use crate::gossip;
+use crate::locked;
+use crate::network::Lane;
+use crate::raft_network::Kind;
+use crate::sequencer::timestamp_of;
+use crate::types::{Types, Vote, from_bytes, to_bytes};
+
+/// How far ahead of a follower's clock a proposal may be stamped.
+pub const MAX_AHEAD_MS: u64 = 2_000;
+
+pub(crate) async fn handle(
+    shared: &Shared,
+    from: u64,
+    lane: Lane,
+    request: Bytes,
+) -> Result<Bytes, String> {
+    match lane {
+        Lane::Forward => shared.submitter.forwarded(&request).await,
+        Lane::Snapshot => Err("this version serves no snapshots".to_owned()),
+        Lane::Control | Lane::Append => {
+            let (kind, body) = Kind::split(&request).ok_or("an unknown kind of request")?;
+            match kind {
+                Kind::Append => append(shared, from, &body).await,
+                Kind::Vote | Kind::PreVote => vote(shared, from, kind, &body).await,
+                Kind::TransferLeader => transfer(shared, from, &body).await,
+                Kind::Cosignature => cosignature(shared, from, body),
+            }
+        }
+    }
+}
+
+async fn append(shared: &Shared, from: u64, body: &[u8]) -> Result<Bytes, String> {
+    let request: AppendEntriesRequest<Types> = decode(body)?;
+    is_from(&request.vote, from)?;
+    let stamps = request.entries.iter().map(|entry| match &entry.payload {
+        EntryPayload::Normal(payload) => timestamp_of(&payload.0),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    });
+    let term = request.vote.leader_id.term;
+    shared
+        .early_leader
+        .judge(term, stamps.max(), shared.clock.now_ms())
+        .map_err(|ahead| {
+            tracing::warn!(
+                from,
+                term,
+                ahead,
+                "a leader ahead of this node's clock is not heard"
+            );
+            format!("stamped {ahead} ms ahead of this node's clock")
+        })?;
+    answer(shared.raft.append_entries(request).await)
+}
+
+/// The leader whose proposal came from the future, if there is one: term and stamp.
+///
+/// Its heartbeats are dropped with its appends. Were they heard, it would lead for ever and commit
+/// nothing, because the stamp is in its log; unheard, it is replaced, and its log is overwritten.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyLeader(Mutex<Option<(u64, u64)>>);
+
+impl EarlyLeader {
+    /// Whether to hear an append. `Err`: how far ahead its leader is.
+    fn judge(&self, term: u64, stamp: Option<u64>, now_ms: u64) -> Result<(), u64> {
+        let early = &mut *locked(&self.0);
+        let known = early.filter(|(of, _)| *of == term).map(|(_, stamp)| stamp);
+        let Some(stamp) = stamp.max(known) else {
+            return Ok(());
+        };
+        let ahead = stamp.saturating_sub(now_ms);
+        if ahead > MAX_AHEAD_MS {
+            *early = Some((term, stamp));
+            return Err(ahead);
+        }
+        *early = None;
+        Ok(())
+    }
+}
+
+async fn vote(shared: &Shared, from: u64, kind: Kind, body: &[u8]) -> Result<Bytes, String> {
+    let request: VoteRequest<Types> = decode(body)?;
+    is_from(&request.vote, from)?;
+    answer(if kind == Kind::PreVote {
+        shared.raft.pre_vote(request).await
+    } else {
+        shared.raft.vote(request).await
+    })
+}
+
+async fn transfer(shared: &Shared, from: u64, body: &[u8]) -> Result<Bytes, String> {
+    let request: TransferLeaderRequest<Types> = decode(body)?;
+    is_from(request.from_leader(), from)?;
+    answer(shared.raft.handle_transfer_leader(request).await)
+}
+
+fn cosignature(shared: &Shared, from: u64, body: Bytes) -> Result<Bytes, String> {
+    let notice = v1::CosignatureNotice::decode(body).map_err(|error| error.to_string())?;
+    if Hash::from_slice(&notice.header_hash).is_none() {
+        return Err("a header hash has 32 bytes".to_owned());
+    }
+    match shared.cosigner.receive(from, &notice) {
+        Ok(answer) => Ok(answer.encode_to_vec().into()),
+        Err(error) => {
+            gossip::stop(&shared.stopped, &error);
+            Err("this node has stopped".to_owned())
+        }
+    }
+}
+
+fn is_from(vote: &Vote, from: u64) -> Result<(), String> {
+    let named = vote.leader_id.voted_for;
+    if named == from {
+        Ok(())
+    } else {
+        Err(format!("{from} speaks for {named}"))
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    from_bytes(body).map_err(|error| error.to_string())
+}
+
+fn answer<A: Serialize, E: std::fmt::Display>(result: Result<A, E>) -> Result<Bytes, String> {
+    let answer = result.map_err(|error| error.to_string())?;
+    to_bytes(&answer).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_from_the_future_is_not_heard_until_the_clock_or_the_term_moves() {
+        let early = EarlyLeader::default();
+        assert_eq!(early.judge(3, Some(1_000), 0), Ok(()));
+        assert_eq!(early.judge(3, Some(9_000), 1_000), Err(8_000));
+        assert_eq!(early.judge(3, None, 2_000), Err(7_000), "its heartbeats");
+        assert_eq!(early.judge(4, None, 2_000), Ok(()), "the next leader");
+        assert_eq!(early.judge(3, None, 7_000), Ok(()), "its time has come");
+    }
+}

@@ -1,0 +1,137 @@
+//! Raft's types: what openraft is instantiated with, and how its messages become bytes.
+//!
+//! What holds here: one leader per term (so that a block's term names its proposer), node ids are
+//! `raft_id`s and nothing else is known of a node here (addresses are looked up elsewhere), and
+//! every message and record is postcard. What stays out: meaning. A payload is opaque bytes; only
+//! the sequencer and apply know that it is a proposal.
+
+use std::fmt;
+use std::io;
+
+use bytes::Bytes;
+use openraft::impls::leader_id_std;
+use serde::de::{DeserializeOwned, Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Tokio with openraft's seeded randomness. One runtime for the node and for the simulator: the
+/// node enters it with a random seed, the simulator with its own.
+#[allow(deprecated)] // The replacement is the same type in a crate that we would only add for its name.
+pub type Runtime = openraft_rt::deterministic_rng::DeterministicRng<openraft::impls::TokioRuntime>;
+
+openraft::declare_raft_types!(
+    /// Cairn's Raft.
+    pub Types:
+        D = Payload,
+        R = Applied,
+        NodeId = u64,
+        Node = openraft::EmptyNode,
+        LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = Runtime,
+);
+
+/// A vote.
+pub type Vote = openraft::type_config::alias::VoteOf<Types>;
+/// A log id: term and index.
+pub type LogId = openraft::type_config::alias::LogIdOf<Types>;
+/// A log entry.
+pub type Entry = openraft::type_config::alias::EntryOf<Types>;
+/// The membership that a state machine has applied.
+pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+
+/// The bytes of one proposal.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Payload(pub Bytes);
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // As bytes, not as a sequence: one copy instead of a call per byte.
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsBytes;
+        impl Visitor<'_> for AsBytes {
+            type Value = Payload;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Payload, E> {
+                Ok(Payload(Bytes::copy_from_slice(bytes)))
+            }
+            fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Payload, E> {
+                Ok(Payload(bytes.into()))
+            }
+        }
+        deserializer
+            .deserialize_byte_buf(AsBytes)
+            .map_err(|error| D::Error::custom(format_args!("a payload: {error}")))
+    }
+}
+
+/// What applying a log entry answers to its proposer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Applied {
+    /// The block's height; 0 where the entry made no block.
+    pub height: u64,
+}
+
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "height {}", self.height)
+    }
+}
+
+/// The bytes of a record or a message.
+pub fn to_bytes<T: Serialize>(value: &T) -> io::Result<Bytes> {
+    postcard::to_stdvec(value)
+        .map(Bytes::from)
+        .map_err(|error| invalid("could not be encoded", error))
+}
+
+/// A record or a message from its bytes, which must all be used.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    let (value, rest) =
+        postcard::take_from_bytes(bytes).map_err(|error| invalid("could not be decoded", error))?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(invalid("has bytes behind its end", rest.len()))
+    }
+}
+
+fn invalid(what: &str, detail: impl fmt::Display) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a Raft record {what}: {detail}"),
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_travels_as_bytes() {
+        let payload = Payload(Bytes::from_static(b"twelve bytes"));
+        let bytes = to_bytes(&payload).unwrap();
+        assert_eq!(bytes.len(), 13, "one length byte and the bytes");
+        assert_eq!(from_bytes::<Payload>(&bytes).unwrap(), payload);
+        let longer = [bytes.as_ref(), b"x"].concat();
+        assert!(from_bytes::<Payload>(&longer).is_err());
+    }
+}

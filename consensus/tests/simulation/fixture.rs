@@ -1,0 +1,127 @@
+//! One small ledger for tests: its genesis, its members' keys, and entries to record.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_ledger::admission::{self, Admitted};
+use cairn_ledger::genesis::Chain;
+use cairn_ledger::hash::{self, Hash};
+use cairn_ledger::state::StateRead;
+use cairn_ledger::{canonical, checkpoint, entry, rooms};
+use cairn_proto::v1;
+use ed25519_dalek::SigningKey;
+use prost::Message as _;
+
+/// 2026-01-01: when the ledger and every simulation begin.
+pub const EPOCH_MS: u64 = 1_767_225_600_000;
+/// Ten years: the fixture's entries outlive every clock that a test may have.
+const LIFETIME_MS: u64 = 10 * 366 * 86_400_000;
+
+/// The ledger.
+pub struct Ledger {
+    pub chain: Arc<Chain>,
+}
+
+/// A key for each number.
+fn key(number: u64) -> SigningKey {
+    SigningKey::from_bytes(hash::plain(&number.to_be_bytes()).as_bytes())
+}
+
+fn public(key: &SigningKey) -> Bytes {
+    Bytes::copy_from_slice(key.verifying_key().as_bytes())
+}
+
+const AUTHOR: u64 = 1_000;
+
+impl Ledger {
+    /// With so many members; `threshold` cosignatures certify, by default as many as are safe.
+    pub fn new(members: u64, threshold: Option<u32>) -> Self {
+        let roles = [v1::Role::Notary, v1::Role::Government, v1::Role::Institute];
+        let member = |raft_id: u64| v1::Member {
+            raft_id,
+            institution: format!("institution {raft_id}"),
+            role: roles[usize::try_from(raft_id % 3).unwrap()] as i32,
+            cosign_key: public(&key(raft_id)),
+            peer_id: Bytes::copy_from_slice(&raft_id.to_be_bytes()),
+            ..v1::Member::default()
+        };
+        let safe = u32::try_from(members.div_ceil(2) + 1).unwrap();
+        let genesis = v1::Genesis {
+            name: "simulation".to_owned(),
+            created_at_ms: EPOCH_MS,
+            rules_version: 1,
+            members: Some(v1::MemberSet {
+                epoch: 0,
+                members: (1..=members).map(member).collect(),
+                policy: Some(v1::QuorumPolicy {
+                    threshold: threshold.unwrap_or(safe),
+                    min_roles: 1,
+                    detect_only: threshold.is_some(),
+                }),
+            }),
+            limits: Some(v1::Limits {
+                max_entry_bytes: 1 << 20,
+                max_block_entries: 1_000,
+                max_block_bytes: 4 << 20,
+                max_entry_lifetime_ms: LIFETIME_MS,
+                checkpoint_every_blocks: 100,
+                checkpoint_every_ms: 10_000,
+            }),
+            authors: vec![v1::Author {
+                public_key: public(&key(AUTHOR)),
+                name: "client".to_owned(),
+                role: v1::Role::Organiser as i32,
+            }],
+            mandates: Vec::new(),
+        };
+        let chain = Chain::from_bytes(&canonical::encode(&genesis)).unwrap();
+        Self {
+            chain: Arc::new(chain),
+        }
+    }
+
+    /// A member's cosigning key.
+    pub fn cosign_key(&self, raft_id: u64) -> SigningKey {
+        key(raft_id)
+    }
+
+    /// A document of its own for each pair of numbers; all have the same length.
+    pub fn evidence(&self, client: u64, number: u64) -> Admitted {
+        let nonce = [client.to_be_bytes(), number.to_be_bytes()].concat();
+        let document = hash::plain(&nonce);
+        let body = canonical::encode(&v1::Evidence {
+            hash: document.to_bytes(),
+            media_type: "text/plain".to_owned(),
+            title: "a document".to_owned(),
+            custodian: "a client".to_owned(),
+        });
+        let author = key(AUTHOR);
+        let envelope = v1::Envelope {
+            chain_id: self.chain.id.to_bytes(),
+            kind: v1::EntryKind::Evidence as i32,
+            author: public(&author),
+            nonce: nonce.into(),
+            not_after_ms: EPOCH_MS + LIFETIME_MS / 2,
+            visibility: v1::Visibility::Public as i32,
+            body_hash: hash::plain(&body).to_bytes(),
+            body_len: body.len() as u64,
+            subject: document.to_bytes(),
+        };
+        let envelope = canonical::encode(&envelope);
+        let purpose = v1::SignaturePurpose::Author;
+        let signature = entry::sign(&author, purpose, &envelope);
+        let signed = v1::SignedEntry {
+            envelope,
+            signatures: vec![signature],
+            body,
+        };
+        admission::admit(&self.chain, signed).unwrap()
+    }
+
+    /// The header that `state` has at `height`.
+    pub fn header_hash_at(&self, state: &impl StateRead, height: u64) -> Option<Hash> {
+        let key = rooms::key(rooms::BLOCK, &[&height.to_be_bytes()]);
+        let block = v1::Block::decode(state.get(&key).unwrap()?).unwrap();
+        Some(checkpoint::header_hash(&block.header))
+    }
+}
