@@ -4,9 +4,19 @@
 //! The same inputs give the same bytes on every machine, wasm32 included. What stays out: tokio,
 //! storage and transport; `storage`, `consensus` and `node` bring those.
 
+pub mod admission;
+pub mod apply;
+pub mod canonical;
+pub mod checkpoint;
+pub mod code;
+pub mod entry;
+pub mod evidence;
+pub mod genesis;
 pub mod hash;
 pub mod log;
 pub mod lottery;
 pub mod map;
+pub mod policy;
 pub mod rooms;
 pub mod state;
+pub mod verify;

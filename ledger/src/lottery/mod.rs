@@ -9,7 +9,7 @@
 //! Contributing plus the rules' window; only contributions in blocks stamped at or before T1
 //! count; the round is taken only once the chain carries a certificate that shows the close in
 //! time. One room each: [`roster`] rows, [`seed`] and [`beacon`] what makes the seed, [`draw`] the
-//! ranking, `rules` what entries may do, [`index`] what nodes keep, [`prove`] what they hand
+//! ranking, [`rules`] what entries may do, [`index`] what nodes keep, [`prove`] what they hand
 //! out, [`check`] and [`recompute`] what outsiders verify.
 //!
 //! Caveats: there is one attempt; a lottery whose close was not certified in time stays in
@@ -23,6 +23,7 @@ pub mod index;
 pub mod prove;
 pub mod recompute;
 pub mod roster;
+pub mod rules;
 pub mod seed;
 #[cfg(test)]
 mod vectors;

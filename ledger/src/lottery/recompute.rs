@@ -188,11 +188,41 @@ pub fn recompute(
     lottery: &v1::LotteryState,
     rows: impl IntoIterator<Item = Row>,
 ) -> Result<Vec<Ranking>, RecomputeError> {
+    let entrants = recompute_roster(lottery, rows)?;
+    redraw(chain_id, lottery_id, lottery, &entrants)
+}
+
+/// The first half of [`recompute`]: the entrants of all `rows`, in order of serial, once their
+/// root and number are those that the lottery states.
+pub fn recompute_roster(
+    lottery: &v1::LotteryState,
+    rows: impl IntoIterator<Item = Row>,
+) -> Result<Entrants, RecomputeError> {
+    let mut entrants = Entrants::default();
+    let mut leaves = Vec::new();
+    for row in rows {
+        leaves.push(row.leaf_hash());
+        entrants.push(row.tier, row.weight);
+    }
+    let found = log::root_of(&leaves);
+    let rows = u64::from(entrants.rows());
+    if found != root_of(lottery)? || rows != lottery.rows {
+        return Err(RecomputeError::Roster { found, rows });
+    }
+    Ok(entrants)
+}
+
+/// The second half of [`recompute`]: seed, ranking and result of every tier.
+pub fn redraw(
+    chain_id: &Hash,
+    lottery_id: &Hash,
+    lottery: &v1::LotteryState,
+    entrants: &Entrants,
+) -> Result<Vec<Ranking>, RecomputeError> {
     if lottery.stage < LotteryStage::Drawing as i32 {
         return Err(RecomputeError::NotDrawn);
     }
     let rules = lottery.rules.as_ref().ok_or(Missing("rules"))?;
-    let entrants = recompute_roster(lottery, rows)?;
     let seed = recompute_seed(chain_id, lottery_id, lottery, rules)?;
     if lottery.results.len() != rules.tiers.len() {
         return Err(RecomputeError::Incomplete("result of every tier"));
@@ -212,24 +242,6 @@ pub fn recompute(
         }
     };
     (0u32..).zip(tiers).map(redraw).collect()
-}
-
-fn recompute_roster(
-    lottery: &v1::LotteryState,
-    rows: impl IntoIterator<Item = Row>,
-) -> Result<Entrants, RecomputeError> {
-    let mut entrants = Entrants::default();
-    let mut leaves = Vec::new();
-    for row in rows {
-        leaves.push(row.leaf_hash());
-        entrants.push(row.tier, row.weight);
-    }
-    let found = log::root_of(&leaves);
-    let rows = u64::from(entrants.rows());
-    if found != root_of(lottery)? || rows != lottery.rows {
-        return Err(RecomputeError::Roster { found, rows });
-    }
-    Ok(entrants)
 }
 
 fn recompute_seed(

@@ -77,7 +77,7 @@ fn genesis() -> v1::Genesis {
         created_at_ms: START,
         rules_version: 1,
         members: Some(v1::MemberSet {
-            epoch: 1,
+            epoch: 0,
             members: vec![
                 member(1, Role::Notary),
                 member(2, Role::Government),

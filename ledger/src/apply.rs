@@ -1,0 +1,354 @@
+//! Apply: from a state and a proposal to the next block, the same on every node.
+//!
+//! What holds here: every entry of the proposal gets one outcome, or leaves no trace because it
+//! is malformed, badly signed, by nobody known, or recorded before; a rule violation is an outcome,
+//! never an error; an error is fatal, and the caller stops before it diverges. Everything that is
+//! read is under `map_root` or was rebuilt from the log. What stays out: clocks (time comes with the
+//! proposal), disks, and who proposes what.
+
+mod ctx;
+mod read;
+
+use bytes::Bytes;
+use cairn_proto::v1::{self, EntryKind, RejectReason};
+
+use crate::admission::{self, Admitted};
+use crate::checkpoint::{self, CertifiedCheckpoint};
+use crate::genesis::{self, Chain, RULES_VERSION};
+use crate::hash::Hash;
+use crate::log::{self, TreeId};
+use crate::state::{MemoryState, Overlay, StateError, StateRead, Writes};
+use crate::{canonical, code, evidence, lottery, map, rooms};
+
+pub use ctx::Ctx;
+pub(crate) use read::signed_entry;
+pub use read::{EntryOutcome, Tip, entry_outcome, header_at, read_block, read_entry, tip};
+
+/// The map's namespace of registered authors; the key is the public key.
+pub const AUTHOR_NAMESPACE: &str = "author";
+
+/// Why a block could not be applied. Fatal: the node stops.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The state could not be read, or is damaged.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// There is no genesis block yet.
+    #[error("the state has no genesis block")]
+    NoGenesis,
+    /// A newer program wrote this state.
+    #[error("the ledger is at rules version {0}, this program knows {RULES_VERSION}: upgrade it")]
+    RulesVersion(u32),
+    /// Members certified another block than the one that this node computed.
+    #[error(
+        "members certified {certified} at height {height}, this node computed {computed}: stop, keep the data, and compare nodes with: cairn audit replay"
+    )]
+    CertifiedOtherwise {
+        /// Of the block.
+        height: u64,
+        /// The hash of the certified header.
+        certified: Hash,
+        /// The hash of ours.
+        computed: Hash,
+    },
+}
+
+/// A block and what it writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// The header.
+    pub header: v1::Header,
+    /// Its canonical bytes.
+    pub header_bytes: Bytes,
+    /// Their hash.
+    pub header_hash: Hash,
+    /// One for each entry that was recorded, in order.
+    pub outcomes: Vec<v1::Outcome>,
+    /// What the state becomes.
+    pub writes: Writes,
+}
+
+/// The block at height 0: a checkpoint, with the genesis' authors and mandates in the map.
+pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
+    let nothing = MemoryState::default();
+    let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(&nothing);
+    let created_at_ms = chain.genesis.created_at_ms;
+    let mut ctx = Ctx::new(chain, created_at_ms, 0, &mut overlay);
+    for author in &chain.genesis.authors {
+        ctx.map_put(
+            AUTHOR_NAMESPACE,
+            &author.public_key,
+            canonical::encode(author),
+        );
+    }
+    for mandate in &chain.genesis.mandates {
+        code::put_mandate(&mut ctx, mandate);
+    }
+    let changes = ctx.into_map_changes();
+    let map_root = map::update(&mut overlay, &Hash::ZERO, &changes)?;
+    let members_hash = genesis::members_hash(&chain.members);
+    let header = v1::Header {
+        chain_id: chain.id.to_bytes(),
+        epoch: chain.members.epoch,
+        height: 0,
+        parent_hash: Hash::ZERO.to_bytes(),
+        timestamp_ms: created_at_ms,
+        term: 0,
+        rules_version: RULES_VERSION,
+        tree_size: 0,
+        log_root: log::empty_root().to_bytes(),
+        map_root: map_root.to_bytes(),
+        outcomes_root: log::empty_root().to_bytes(),
+        members_hash: members_hash.to_bytes(),
+        next_members_hash: members_hash.to_bytes(),
+        checkpoint: true,
+    };
+    Ok(close(overlay, None, header, None, Vec::new()))
+}
+
+/// Applies `proposal`, committed in Raft's `term`, to `state`. `admitted` says of a leaf hash
+/// whether this node has verified that entry's signatures before.
+pub fn apply(
+    chain: &Chain,
+    state: &dyn StateRead,
+    proposal: &v1::Proposal,
+    term: u64,
+    admitted: &dyn Fn(&Hash) -> bool,
+) -> Result<Applied, ApplyError> {
+    let parent = tip(state)?.ok_or(ApplyError::NoGenesis)?;
+    if parent.header.rules_version != RULES_VERSION {
+        return Err(ApplyError::RulesVersion(parent.header.rules_version));
+    }
+    let height = parent.header.height + 1;
+    let timestamp_ms = parent.header.timestamp_ms.max(proposal.timestamp_ms);
+    let mut overlay = Overlay::new(state);
+    let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay);
+
+    let certificate = known_certificate(chain, state, proposal.certificate.as_ref())?;
+    if let Some(known) = &certificate {
+        lottery::rules::note_certificate(
+            &mut ctx,
+            known.header().timestamp_ms,
+            known.certified_by_ms(),
+        )?;
+    }
+    let mut block = Block::after(&parent);
+    let most = chain.limits().max_block_entries as usize;
+    for signed in proposal.entries.iter().take(most) {
+        if let Some(entry) = acceptable(&ctx, signed, admitted)? {
+            block.record(&mut ctx, &entry)?;
+        }
+    }
+
+    let changes = ctx.into_map_changes();
+    let log_root = log::append(
+        &mut overlay,
+        &TreeId::LEDGER,
+        parent.header.tree_size,
+        &block.leaves,
+    )?;
+    let map_root = parent.map_root()?;
+    let map_root = map::update(&mut overlay, &map_root, &changes)?;
+    let header = v1::Header {
+        height,
+        parent_hash: parent.header_hash.to_bytes(),
+        timestamp_ms,
+        term,
+        tree_size: block.next_leaf,
+        log_root: log_root.to_bytes(),
+        map_root: map_root.to_bytes(),
+        outcomes_root: outcomes_root(&block.outcomes).to_bytes(),
+        checkpoint: proposal.checkpoint || parent.checkpoint_is_due(chain, height, timestamp_ms),
+        ..parent.header.clone()
+    };
+    let kept = v1::Proposal {
+        timestamp_ms: proposal.timestamp_ms,
+        checkpoint: proposal.checkpoint,
+        certificate: certificate.map(|known| known.to_proto()),
+        entries: Vec::new(),
+    };
+    Ok(close(
+        overlay,
+        Some(&parent),
+        header,
+        Some(kept),
+        block.outcomes,
+    ))
+}
+
+/// Writes the block and the tip.
+fn close(
+    mut overlay: Overlay<'_, dyn StateRead + '_>,
+    parent: Option<&Tip>,
+    header: v1::Header,
+    proposal: Option<v1::Proposal>,
+    outcomes: Vec<v1::Outcome>,
+) -> Applied {
+    let header_bytes = canonical::encode(&header);
+    let block = v1::Block {
+        header: header_bytes.clone(),
+        proposal,
+        outcomes,
+    };
+    let key = rooms::key(rooms::BLOCK, &[&header.height.to_be_bytes()]);
+    overlay.put(key, canonical::encode(&block));
+    read::put_tip(&mut overlay, parent, &header, &header_bytes);
+    Applied {
+        header_hash: checkpoint::header_hash(&header_bytes),
+        header,
+        header_bytes,
+        outcomes: block.outcomes,
+        writes: overlay.into_writes(),
+    }
+}
+
+/// The proposal's certificate, if it verifies and is of a block that this node has. A leader may
+/// leave it out or hand over garbage; both change nothing.
+fn known_certificate(
+    chain: &Chain,
+    state: &dyn StateRead,
+    proposed: Option<&v1::Checkpoint>,
+) -> Result<Option<CertifiedCheckpoint>, ApplyError> {
+    let Some(proposed) = proposed else {
+        return Ok(None);
+    };
+    let Ok(certified) = checkpoint::certify(&chain.id, &chain.members, proposed) else {
+        return Ok(None);
+    };
+    let height = certified.header().height;
+    let Some(ours) = header_at(state, height)? else {
+        return Ok(None);
+    };
+    let computed = checkpoint::header_hash(&ours);
+    if computed == certified.header_hash() {
+        return Ok(Some(certified));
+    }
+    Err(ApplyError::CertifiedOtherwise {
+        height,
+        certified: certified.header_hash(),
+        computed,
+    })
+}
+
+/// The entry, unless it leaves no trace.
+fn acceptable<S: StateRead + ?Sized>(
+    ctx: &Ctx<'_, '_, S>,
+    signed: &v1::SignedEntry,
+    admitted: &dyn Fn(&Hash) -> bool,
+) -> Result<Option<Admitted>, StateError> {
+    let Ok(entry) = admission::parse(ctx.chain, signed.clone()) else {
+        return Ok(None);
+    };
+    if entry_outcome(ctx.state, &entry.id)?.is_some() {
+        return Ok(None);
+    }
+    for signature in &entry.signed.signatures {
+        if ctx.author(&signature.public_key)?.is_none() {
+            return Ok(None);
+        }
+    }
+    let signed = &entry.signed;
+    let verified = admitted(&entry.leaf_hash)
+        || admission::verify_signatures(&ctx.chain.id, &signed.envelope, &signed.signatures)
+            .is_ok();
+    Ok(verified.then_some(entry))
+}
+
+/// What the entries of one block come to.
+#[derive(Debug)]
+struct Block {
+    next_leaf: u64,
+    leaves: Vec<Hash>,
+    outcomes: Vec<v1::Outcome>,
+}
+
+impl Block {
+    fn after(parent: &Tip) -> Self {
+        Self {
+            next_leaf: parent.header.tree_size,
+            leaves: Vec::new(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// Decides about an entry and keeps it with its outcome, the refused ones too: an auditor
+    /// replays them.
+    fn record<S: StateRead + ?Sized>(
+        &mut self,
+        ctx: &mut Ctx<'_, '_, S>,
+        entry: &Admitted,
+    ) -> Result<(), StateError> {
+        let decided = decide(ctx, entry, self.next_leaf)?;
+        let position = self.outcomes.len() as u32;
+        let place = read::place(ctx.height, position);
+        let key = rooms::key(rooms::ENTRY, &[&place]);
+        ctx.state.put(key, canonical::encode(&entry.signed));
+        let outcome = match decided {
+            Ok(()) => {
+                let leaf_index = self.next_leaf;
+                let key = rooms::key(rooms::LEAF, &[&leaf_index.to_be_bytes()]);
+                ctx.state.put(key, place.to_vec());
+                self.leaves.push(entry.leaf_hash);
+                self.next_leaf += 1;
+                v1::Outcome {
+                    entry_id: entry.id.to_bytes(),
+                    rejected: 0,
+                    leaf_index,
+                }
+            }
+            Err(reason) => v1::Outcome {
+                entry_id: entry.id.to_bytes(),
+                rejected: reason as i32,
+                leaf_index: 0,
+            },
+        };
+        read::put_outcome(ctx.state, &entry.id, ctx.height, &outcome);
+        self.outcomes.push(outcome);
+        Ok(())
+    }
+}
+
+/// The rules. The inner error is the outcome.
+fn decide<S: StateRead + ?Sized>(
+    ctx: &mut Ctx<'_, '_, S>,
+    entry: &Admitted,
+    leaf_index: u64,
+) -> Result<Result<(), RejectReason>, StateError> {
+    let not_after = entry.envelope.not_after_ms;
+    if not_after < ctx.timestamp_ms {
+        return Ok(Err(RejectReason::Expired));
+    }
+    let lifetime = ctx.chain.limits().max_entry_lifetime_ms;
+    if not_after > ctx.timestamp_ms.saturating_add(lifetime) {
+        return Ok(Err(RejectReason::NotAfterTooFar));
+    }
+    match entry.envelope.kind() {
+        EntryKind::Unspecified => Ok(Err(RejectReason::BodyMalformed)),
+        EntryKind::LotteryOpen
+        | EntryKind::RosterChunk
+        | EntryKind::RosterFreeze
+        | EntryKind::DiceRoll
+        | EntryKind::SeedContribution
+        | EntryKind::BeaconRound
+        | EntryKind::BatchResult
+        | EntryKind::LotteryCertify => lottery::rules::apply_entry(ctx, entry, leaf_index),
+        EntryKind::Evidence => evidence::apply_entry(ctx, entry, leaf_index),
+        EntryKind::CodeIssue | EntryKind::StatusOrder | EntryKind::StatusChunk => {
+            code::rules::apply_entry(ctx, entry, leaf_index)
+        }
+    }
+}
+
+/// RFC 9162 root over the outcomes: entry id (32) ‖ reason (4, big-endian) ‖ leaf index (8).
+fn outcomes_root(outcomes: &[v1::Outcome]) -> Hash {
+    let leaf = |outcome: &v1::Outcome| {
+        let reason = outcome.rejected.to_be_bytes();
+        let index = outcome.leaf_index.to_be_bytes();
+        log::leaf_hash(&[&outcome.entry_id[..], &reason, &index].concat())
+    };
+    let leaves: Vec<Hash> = outcomes.iter().map(leaf).collect();
+    log::root_of(&leaves)
+}
+
+#[cfg(test)]
+mod tests;

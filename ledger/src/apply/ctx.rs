@@ -1,0 +1,86 @@
+//! What a rule sees: the block's time and height, the state, and the map with the block's own
+//! changes on top.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cairn_proto::v1;
+use prost::Message;
+
+use super::AUTHOR_NAMESPACE;
+use crate::genesis::Chain;
+use crate::hash::Hash;
+use crate::map;
+use crate::state::{Overlay, StateError, StateRead};
+
+/// The room in which one block's entries are decided.
+#[derive(Debug)]
+pub struct Ctx<'a, 's, S: ?Sized> {
+    /// The ledger.
+    pub chain: &'a Chain,
+    /// The block's time, milliseconds since 1970.
+    pub timestamp_ms: u64,
+    /// The block's height.
+    pub height: u64,
+    /// Indexes, and what earlier entries of this block wrote.
+    pub state: &'a mut Overlay<'s, S>,
+    map_changes: BTreeMap<Hash, Bytes>,
+}
+
+impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
+    /// For a block on top of `state`.
+    pub fn new(
+        chain: &'a Chain,
+        timestamp_ms: u64,
+        height: u64,
+        state: &'a mut Overlay<'s, S>,
+    ) -> Self {
+        Self {
+            chain,
+            timestamp_ms,
+            height,
+            state,
+            map_changes: BTreeMap::new(),
+        }
+    }
+
+    /// The map's value under `namespace` and `raw`.
+    pub fn map_get(&self, namespace: &str, raw: &[u8]) -> Result<Option<Bytes>, StateError> {
+        let key = map::map_key(namespace, raw);
+        match self.map_changes.get(&key) {
+            Some(value) => Ok(Some(value.clone())),
+            None => map::get(self.state, &key),
+        }
+    }
+
+    /// The map's message under `namespace` and `raw`.
+    pub fn map_message<M: Message + Default>(
+        &self,
+        namespace: &str,
+        raw: &[u8],
+    ) -> Result<Option<M>, StateError> {
+        let value = self.map_get(namespace, raw)?;
+        let decoded = value.map(M::decode).transpose();
+        decoded.map_err(|error| StateError::Corrupt {
+            place: format!("the map's value under {namespace} {}", hex::encode(raw)),
+            detail: error.to_string(),
+        })
+    }
+
+    /// Sets the map's value under `namespace` and `raw`; a value is never empty, since proofs
+    /// tell absence by that.
+    pub fn map_put(&mut self, namespace: &str, raw: &[u8], value: Bytes) {
+        debug_assert!(!value.is_empty());
+        self.map_changes.insert(map::map_key(namespace, raw), value);
+    }
+
+    /// The registered author with this public key.
+    pub fn author(&self, public_key: &[u8]) -> Result<Option<v1::Author>, StateError> {
+        self.map_message(AUTHOR_NAMESPACE, public_key)
+    }
+
+    /// What the block changes in the map.
+    pub fn into_map_changes(self) -> BTreeMap<Hash, Bytes> {
+        self.map_changes
+    }
+}
