@@ -12,8 +12,7 @@ use bytes::Bytes;
 use cairn_ledger::apply;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
-use cairn_ledger::rooms;
-use cairn_ledger::state::{StateError, StateRead, Writes};
+use cairn_ledger::state::Writes;
 use cairn_proto::v1;
 use cairn_storage::StateStore;
 use openraft::EntryPayload;
@@ -149,47 +148,4 @@ impl Applier {
             .commit_block(writes, &position)
             .map_err(io::Error::other)
     }
-}
-
-/// What a block decided about an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub(crate) height: u64,
-    /// A `RejectReason`; 0: accepted.
-    pub(crate) rejected: u32,
-    pub(crate) leaf_index: u64,
-}
-
-/// The outcome of the entry `id`, where `state` has one.
-pub(crate) fn outcome(state: &impl StateRead, id: &Hash) -> Result<Option<Outcome>, StateError> {
-    let key = rooms::key(rooms::OUTCOME, &[id.as_bytes()]);
-    let Some(value) = state.get(&key)? else {
-        return Ok(None);
-    };
-    let parse = || {
-        let (height, rest) = value.split_first_chunk::<8>()?;
-        let (rejected, rest) = rest.split_first_chunk::<4>()?;
-        Some(Outcome {
-            height: u64::from_be_bytes(*height),
-            rejected: u32::from_be_bytes(*rejected),
-            leaf_index: u64::from_be_bytes(rest.try_into().ok()?),
-        })
-    };
-    parse().map(Some).ok_or_else(|| StateError::Corrupt {
-        place: format!("the outcome of entry {id}"),
-        detail: format!("{} bytes", value.len()),
-    })
-}
-
-/// The canonical bytes of the header that this node computed at `height`.
-pub(crate) fn header_at(state: &impl StateRead, height: u64) -> Result<Option<Bytes>, StateError> {
-    let key = rooms::key(rooms::BLOCK, &[&height.to_be_bytes()]);
-    let Some(bytes) = state.get(&key)? else {
-        return Ok(None);
-    };
-    let block = v1::Block::decode(bytes).map_err(|error| StateError::Corrupt {
-        place: format!("block {height}"),
-        detail: error.to_string(),
-    })?;
-    Ok(Some(block.header))
 }

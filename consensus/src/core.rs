@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_ledger::admission::Admitted;
+use cairn_ledger::apply;
 use cairn_ledger::checkpoint::CertifiedCheckpoint;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
@@ -206,14 +207,14 @@ impl Core {
             entry_id: id.to_bytes(),
             ..v1::EntryStatus::default()
         };
-        let outcome = applier::outcome(&*shared.store, id)?;
+        let outcome = apply::entry_outcome(&*shared.store, id)?;
         let state = match outcome {
             None if shared.tracker.is_pending(id) => v1::EntryState::Pending,
             None => v1::EntryState::Unknown,
             Some(outcome) => {
                 status.height = outcome.height;
                 if outcome.rejected != 0 {
-                    status.reason = i32::try_from(outcome.rejected).unwrap_or(0);
+                    status.reason = outcome.rejected;
                     v1::EntryState::Rejected
                 } else {
                     status.leaf_index = outcome.leaf_index;

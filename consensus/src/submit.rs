@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_ledger::admission::{self, Admitted};
+use cairn_ledger::apply;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_proto::v1;
@@ -16,7 +17,6 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use crate::admitted::AdmittedCache;
-use crate::applier;
 use crate::config::Io;
 use crate::cosign::Cosigner;
 use crate::network::{Lane, Network};
@@ -251,7 +251,7 @@ impl Submitter {
 
     fn has_outcome(&self, id: &Hash) -> bool {
         // A read that fails here fails again, loudly, in apply.
-        matches!(applier::outcome(&*self.store, id), Ok(Some(_)))
+        matches!(apply::entry_outcome(&*self.store, id), Ok(Some(_)))
     }
 }
 

@@ -18,15 +18,16 @@ pub const LEAF: u8 = b'l';
 pub const OUTCOME: u8 = b'o';
 /// Height (8) → Block without its entries.
 pub const BLOCK: u8 = b'h';
-/// The chain's tip: one record.
+/// One record: height (8) and time (8) of the newest checkpoint ‖ the newest header.
 pub const TIP: u8 = b'n';
 /// Tags seen: lottery id (32) ‖ tag (32) → serial (8).
 pub const ROSTER_TAG: u8 = b'g';
-/// Chunks of a roster: lottery id (32) ‖ first serial (8) → leaf index (8) ‖ row count (4).
+/// Chunks of a roster: lottery id (32) ‖ first serial (8) → leaf index (8) ‖ row count (4), then tier
+/// (1) ‖ weight (1) a row unless all rows are of tier 0 and weight 1.
 pub const ROSTER_CHUNK: u8 = b'r';
 /// Rankings: lottery id (32) ‖ attempt (4) ‖ tier (4) ‖ segment (4) → serials, 4 bytes each.
 pub const RANKING: u8 = b'k';
-/// Ranks: lottery id (32) ‖ attempt (4) ‖ tier (4) ‖ segment (4) → rank by serial, 4 bytes each.
+/// Ranks: lottery id (32) ‖ attempt (4) ‖ segment (4) → rank by serial, 4 bytes each.
 pub const RANK_OF: u8 = b'q';
 /// Lotteries in order of opening: leaf index (8) → lottery id.
 pub const LOTTERY_INDEX: u8 = b'y';

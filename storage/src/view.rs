@@ -4,9 +4,11 @@
 //! read through one view agrees with one certificate. What stays out: when views are made and
 //! replaced (`consensus`), and proofs.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use cairn_ledger::checkpoint::CertifiedCheckpoint;
 use cairn_ledger::state::{StateError, StateRead};
-use cairn_proto::v1;
 
 use crate::state_store::StateSnapshot;
 
@@ -14,28 +16,25 @@ use crate::state_store::StateSnapshot;
 #[derive(Debug, Clone)]
 pub struct View {
     snapshot: StateSnapshot,
-    height: u64,
-    checkpoint: v1::Checkpoint,
+    checkpoint: Arc<CertifiedCheckpoint>,
 }
 
 impl View {
-    /// The caller vouches that `snapshot` is the state after the block at `height`, and that
-    /// `checkpoint` certifies it.
-    pub fn new(snapshot: StateSnapshot, height: u64, checkpoint: v1::Checkpoint) -> Self {
+    /// The caller vouches that `snapshot` is the state after the block that `checkpoint` certifies.
+    pub fn new(snapshot: StateSnapshot, checkpoint: Arc<CertifiedCheckpoint>) -> Self {
         Self {
             snapshot,
-            height,
             checkpoint,
         }
     }
 
     /// The height of the checkpoint.
     pub fn height(&self) -> u64 {
-        self.height
+        self.checkpoint.header().height
     }
 
     /// The certificate of everything that is read here.
-    pub fn checkpoint(&self) -> &v1::Checkpoint {
+    pub fn checkpoint(&self) -> &CertifiedCheckpoint {
         &self.checkpoint
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cairn_ledger::apply;
 use cairn_ledger::checkpoint::{self, CertifiedCheckpoint};
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
@@ -13,7 +14,6 @@ use cairn_storage::View;
 use tokio::time::Instant;
 
 use super::{Candidate, CosignError, Cosigner, Inner, MAX_EARLY};
-use crate::applier;
 use crate::locked;
 
 impl Cosigner {
@@ -205,7 +205,7 @@ impl Cosigner {
         if let Some(snapshot) = snapshot
             && served.is_none_or(|v| v.height() < height || (v.height() == height && fresher))
         {
-            inner.view = Some(Arc::new(View::new(snapshot, height, new.to_proto())));
+            inner.view = Some(Arc::new(View::new(snapshot, new.clone())));
         }
         if higher {
             inner.candidates = inner.candidates.split_off(&height);
@@ -222,7 +222,7 @@ impl Cosigner {
 
     /// The header that this node computed, from the collection or from the state.
     fn header_at(&self, height: u64) -> Result<Option<Bytes>, CosignError> {
-        Ok(applier::header_at(&*self.store, height)?)
+        Ok(apply::header_at(&*self.store, height)?)
     }
 }
 

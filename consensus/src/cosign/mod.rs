@@ -30,7 +30,6 @@ use tokio::time::Instant;
 
 pub use self::progress::CosignError;
 pub(crate) use self::progress::Progress;
-use crate::applier;
 use crate::evidence::Alarms;
 use crate::locked;
 use crate::network::Clock;
@@ -175,7 +174,7 @@ impl Cosigner {
         let may_sign = self.guard.held().is_none_or(|held| held.height <= height);
         if may_sign {
             let descends = |held: &Guarded| {
-                let ours = applier::header_at(&*self.store, held.height);
+                let ours = apply::header_at(&*self.store, held.height);
                 matches!(ours, Ok(Some(ours)) if checkpoint::header_hash(&ours) == held.hash)
             };
             self.guard.permit(header.epoch, height, hash, descends)?;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_ledger::admission::{self, Admitted};
+use cairn_ledger::entry::{self, Draft};
 use cairn_ledger::genesis::Chain;
-use cairn_ledger::hash::{self, Hash};
-use cairn_ledger::state::StateRead;
-use cairn_ledger::{canonical, checkpoint, entry, rooms};
+use cairn_ledger::hash;
+use cairn_ledger::canonical;
 use cairn_proto::v1;
 use ed25519_dalek::SigningKey;
-use prost::Message as _;
 
 /// 2026-01-01: when the ledger and every simulation begin.
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
@@ -95,33 +94,15 @@ impl Ledger {
             title: "a document".to_owned(),
             custodian: "a client".to_owned(),
         });
-        let author = key(AUTHOR);
-        let envelope = v1::Envelope {
-            chain_id: self.chain.id.to_bytes(),
-            kind: v1::EntryKind::Evidence as i32,
-            author: public(&author),
-            nonce: nonce.into(),
-            not_after_ms: EPOCH_MS + LIFETIME_MS / 2,
-            visibility: v1::Visibility::Public as i32,
-            body_hash: hash::plain(&body).to_bytes(),
-            body_len: body.len() as u64,
+        let draft = Draft {
+            kind: v1::EntryKind::Evidence,
+            visibility: v1::Visibility::Public,
             subject: document.to_bytes(),
-        };
-        let envelope = canonical::encode(&envelope);
-        let purpose = v1::SignaturePurpose::Author;
-        let signature = entry::sign(&author, purpose, &envelope);
-        let signed = v1::SignedEntry {
-            envelope,
-            signatures: vec![signature],
+            nonce: nonce.try_into().unwrap(),
+            not_after_ms: EPOCH_MS + LIFETIME_MS / 2,
             body,
         };
+        let signed = entry::compose(&self.chain.id, draft, &key(AUTHOR), &[]);
         admission::admit(&self.chain, signed).unwrap()
-    }
-
-    /// The header that `state` has at `height`.
-    pub fn header_hash_at(&self, state: &impl StateRead, height: u64) -> Option<Hash> {
-        let key = rooms::key(rooms::BLOCK, &[&height.to_be_bytes()]);
-        let block = v1::Block::decode(state.get(&key).unwrap()?).unwrap();
-        Some(checkpoint::header_hash(&block.header))
     }
 }

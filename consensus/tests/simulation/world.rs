@@ -12,6 +12,7 @@ use std::time::Duration;
 use cairn_consensus::{Core, CoreConfig, Io, StartError, Timing};
 use cairn_ledger::admission::Admitted;
 use cairn_ledger::hash::Hash;
+use cairn_ledger::{apply, checkpoint};
 use cairn_proto::v1;
 use cairn_storage::{Disk, SimDisk, StateStore};
 use tokio::time::Instant;
@@ -276,7 +277,8 @@ impl World {
         let from = locked(&self.nodes)[&id].compared;
         let store = self.store(id);
         let mut height = from;
-        while let Some(hash) = self.ledger.header_hash_at(&store, height) {
+        while let Some(header) = apply::header_at(&store, height).unwrap() {
+            let hash = checkpoint::header_hash(&header);
             let seen = &mut *locked(&self.seen);
             let (first, by) = *seen.blocks.entry(height).or_insert((hash, id));
             if first != hash {

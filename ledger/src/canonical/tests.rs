@@ -29,7 +29,7 @@ fn order() -> v1::StatusOrder {
     }
 }
 
-fn problem<M: Message + Default + Described>(bytes: &[u8]) -> Problem {
+fn problem<M: Message + Default + Described + std::fmt::Debug>(bytes: &[u8]) -> Problem {
     decode::<M>(bytes).unwrap_err().problem
 }
 

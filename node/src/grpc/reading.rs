@@ -28,20 +28,19 @@ impl Reading {
     /// The newest certified view.
     pub fn newest(core: &Core) -> Result<Reading, Status> {
         let view = core.view().ok_or_else(errors::no_view)?;
-        let header = canonical::decode::<v1::Header>(&view.checkpoint().header)
-            .map_err(|e| errors::unreadable(&e))?;
+        let header = view.checkpoint().header().clone();
         Ok(Reading { view, header })
     }
 
     /// The certificate.
     pub fn checkpoint(&self) -> v1::Checkpoint {
-        self.view.checkpoint().clone()
+        self.view.checkpoint().to_proto()
     }
 
     /// A key of the map with its proof.
     pub fn map_proof(&self, namespace: &str, key: &[u8]) -> Result<v1::MapProof, Status> {
-        let root = hash("map_root", &self.header.map_root)?;
-        map::prove(&*self.view, &root, &map::map_key(namespace, key))
+        let root = self.view.checkpoint().map_root();
+        map::prove(&*self.view, root, &map::map_key(namespace, key))
             .map_err(|e| errors::unreadable(&e))
     }
 

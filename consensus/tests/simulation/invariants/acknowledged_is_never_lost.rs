@@ -4,7 +4,7 @@
 use cairn_ledger::hash::Hash;
 use cairn_ledger::log::{self, TreeId};
 use cairn_ledger::state::StateRead as _;
-use cairn_ledger::{canonical, rooms};
+use cairn_ledger::rooms;
 use cairn_proto::v1;
 
 use super::Violation;
@@ -16,7 +16,7 @@ pub fn check(world: &World, acknowledged: &[Acknowledged]) -> Result<(), Violati
         let Some(view) = core.view() else {
             return Err(Violation(format!("{id} has no view")));
         };
-        let header: v1::Header = canonical::decode(&view.checkpoint().header).unwrap();
+        let header = view.checkpoint().header();
         let root = Hash::from_slice(&header.log_root).unwrap();
         for told in acknowledged {
             let now = core.entry_status(&told.id).unwrap();

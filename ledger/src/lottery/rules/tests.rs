@@ -114,10 +114,14 @@ struct Ledger {
 
 impl Ledger {
     fn new() -> Self {
+        let chain = Chain::from_bytes(&canonical::encode(&genesis())).unwrap();
+        let first = crate::apply::genesis_block(&chain).unwrap();
+        let mut state = MemoryState::default();
+        state.commit(first.writes);
         Self {
-            chain: Chain::from_bytes(&canonical::encode(&genesis())).unwrap(),
-            state: MemoryState::default(),
-            map_root: Hash::ZERO,
+            chain,
+            state,
+            map_root: Hash::from_slice(&first.header.map_root).unwrap(),
             height: 1,
             now: START,
         }
