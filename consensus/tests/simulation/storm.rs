@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_consensus::Core;
 use tokio::time::Instant;
 
 use crate::invariants::{
@@ -30,17 +31,20 @@ pub struct Outcome {
     pub events: u64,
 }
 
-/// Forms the cluster and waits until something is certified.
+/// Forms the cluster and waits until every node knows who leads and the genesis is certified.
 pub async fn begin(world: &World) {
     world.start_all().await;
     let first = world.core(1).unwrap();
     first.initialize().await.unwrap();
-    let mut certified = first.certified();
-    let begun = certified.wait_for(Option::is_some);
-    tokio::time::timeout(Duration::from_secs(20), begun)
+    let formed = async {
+        let ready = |core: &Core| core.status().leader.is_some() && core.view().is_some();
+        while !world.running().iter().all(|(_, core)| ready(core)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), formed)
         .await
-        .expect("a fresh cluster certifies its first checkpoint")
-        .unwrap();
+        .expect("a fresh cluster elects a leader and certifies its genesis");
 }
 
 pub async fn storm(world: Arc<World>) -> Result<Outcome, Violation> {
