@@ -323,14 +323,15 @@ impl Core {
 
     /// Stops taking part. Disks are closed when the last handle is gone.
     pub async fn shutdown(&self) {
-        if let Err(error) = self.shared.raft.shutdown().await {
-            tracing::warn!(%error, "Raft did not end by itself");
-        }
+        // Our tasks first: to them Raft's end would be a failure to report.
         let tasks = std::mem::take(&mut *locked(&self.shared.tasks));
         for task in tasks {
             task.abort();
             // Cancelled, which is what was asked for.
             let _ = task.await;
+        }
+        if let Err(error) = self.shared.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not end by itself");
         }
     }
 }
