@@ -18,5 +18,9 @@ pub mod lottery;
 pub mod map;
 pub mod policy;
 pub mod rooms;
+mod rule;
 pub mod state;
 pub mod verify;
+
+#[cfg(test)]
+mod testing;

@@ -12,6 +12,7 @@ use crate::admission::Admitted;
 use crate::apply::{self, Ctx};
 use crate::canonical;
 use crate::log::{self, TreeId};
+use crate::rule::{Stop, body, decided, no_approvals, require};
 use crate::state::{StateError, StateRead};
 
 /// Changes of one order: a city's district, and a block that still takes seconds to apply.
@@ -25,46 +26,12 @@ pub fn apply_entry<S: StateRead + ?Sized>(
     entry: &Admitted,
     leaf_index: u64,
 ) -> Result<Result<(), RejectReason>, StateError> {
-    let done = match entry.envelope.kind() {
+    decided(match entry.envelope.kind() {
         EntryKind::CodeIssue => issue(ctx, entry),
         EntryKind::StatusOrder => order(ctx, entry, leaf_index),
         EntryKind::StatusChunk => chunk(ctx, entry, leaf_index),
         _ => Err(RejectReason::BodyMalformed.into()),
-    };
-    match done {
-        Ok(()) => Ok(Ok(())),
-        Err(Stop::Refused(reason)) => Ok(Err(reason)),
-        Err(Stop::Failed(error)) => Err(error),
-    }
-}
-
-/// Why a rule ended early.
-enum Stop {
-    Refused(RejectReason),
-    Failed(StateError),
-}
-
-impl From<RejectReason> for Stop {
-    fn from(reason: RejectReason) -> Self {
-        Stop::Refused(reason)
-    }
-}
-
-impl From<StateError> for Stop {
-    fn from(error: StateError) -> Self {
-        Stop::Failed(error)
-    }
-}
-
-fn require(holds: bool, reason: RejectReason) -> Result<(), RejectReason> {
-    if holds { Ok(()) } else { Err(reason) }
-}
-
-fn body<M>(entry: &Admitted) -> Result<M, RejectReason>
-where
-    M: Message + Default + cairn_proto::schema::Described,
-{
-    canonical::decode(entry.body()).map_err(|_| RejectReason::BodyMalformed)
+    })
 }
 
 /// The author's mandate for `region`.
@@ -89,11 +56,6 @@ fn codes_of(bytes: &[u8]) -> Result<Vec<[u8; 32]>, RejectReason> {
         && codes.is_sorted_by(|a, b| a < b);
     require(sound, RejectReason::FieldOutOfRange)?;
     Ok(codes.to_vec())
-}
-
-fn no_approvals(entry: &Admitted) -> Result<(), RejectReason> {
-    let unexpected = entry.approvals().next().is_some();
-    require(!unexpected, RejectReason::ApprovalUnexpected)
 }
 
 fn issue<S: StateRead + ?Sized>(ctx: &mut Ctx<'_, '_, S>, entry: &Admitted) -> Result<(), Stop> {

@@ -19,6 +19,7 @@ use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::canonical;
 use crate::hash::Hash;
+use crate::rule::{Stop, body, decided, require};
 use crate::state::{StateError, StateRead};
 
 pub use open::{
@@ -32,11 +33,7 @@ pub fn apply_entry<S: StateRead + ?Sized>(
     entry: &Admitted,
     leaf_index: u64,
 ) -> Result<Result<(), RejectReason>, StateError> {
-    match dispatch(ctx, entry, leaf_index) {
-        Ok(()) => Ok(Ok(())),
-        Err(Stop::Refused(reason)) => Ok(Err(reason)),
-        Err(Stop::Failed(error)) => Err(error),
-    }
+    decided(dispatch(ctx, entry, leaf_index))
 }
 
 fn dispatch<S: StateRead + ?Sized>(
@@ -60,43 +57,10 @@ fn dispatch<S: StateRead + ?Sized>(
     }
 }
 
-/// Why a rule ended early.
-#[derive(Debug)]
-enum Stop {
-    /// An outcome: the entry is refused.
-    Refused(RejectReason),
-    /// Fatal: the state could not be read.
-    Failed(StateError),
-}
-
-impl From<RejectReason> for Stop {
-    fn from(reason: RejectReason) -> Self {
-        Stop::Refused(reason)
-    }
-}
-
-impl From<StateError> for Stop {
-    fn from(error: StateError) -> Self {
-        Stop::Failed(error)
-    }
-}
-
 impl From<Missing> for Stop {
     fn from(missing: Missing) -> Self {
         Stop::Failed(missing.into())
     }
-}
-
-/// Refuses with `reason` unless `holds`.
-fn require(holds: bool, reason: RejectReason) -> Result<(), RejectReason> {
-    if holds { Ok(()) } else { Err(reason) }
-}
-
-fn body<M>(entry: &Admitted) -> Result<M, RejectReason>
-where
-    M: prost::Message + Default + cairn_proto::schema::Described,
-{
-    canonical::decode(entry.body()).map_err(|_| RejectReason::BodyMalformed)
 }
 
 /// The lottery that an entry is about. The envelope's subject must name it too.

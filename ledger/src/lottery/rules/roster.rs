@@ -35,7 +35,7 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
         rows <= u64::from(rules.max_rows) && tickets <= MAX_TICKETS,
         RejectReason::RosterFull,
     )?;
-    let tags = new_tags(ctx.state, &id, first, columns.rows())?;
+    let tags = new_tags(ctx.state, lottery.open_leaf_index, first, columns.rows())?;
 
     for (key, serial) in tags {
         ctx.state.put(key, serial.to_be_bytes().to_vec());
@@ -51,10 +51,11 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
 }
 
 /// The keys under which the rows' tags are to be kept, each with its serial. Refused where a tag
-/// stands twice in the chunk or was seen before in this lottery.
+/// stands twice in the chunk or was seen before in this lottery, which its opening's leaf names in
+/// fewer bytes than its id: there are as many of these keys as rows.
 fn new_tags<S: StateRead + ?Sized>(
     state: &S,
-    id: &Hash,
+    open_leaf_index: u64,
     first_serial: u64,
     rows: impl Iterator<Item = Row>,
 ) -> Result<Vec<(Vec<u8>, u64)>, Stop> {
@@ -66,7 +67,7 @@ fn new_tags<S: StateRead + ?Sized>(
     )?;
     let keys: Vec<Vec<u8>> = tags
         .iter()
-        .map(|(tag, _)| rooms::key(rooms::ROSTER_TAG, &[&id.0, tag]))
+        .map(|(tag, _)| rooms::key(rooms::ROSTER_TAG, &[&open_leaf_index.to_be_bytes(), tag]))
         .collect();
     let seen = state.multi_get(&keys)?;
     require(
