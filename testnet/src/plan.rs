@@ -1,0 +1,408 @@
+//! Who takes part, written down: the genesis plan, the nodes' settings, and the keys of all
+//! offices.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::cairn::{Cairn, Field, args};
+use crate::institutions::{Institution, Role};
+use crate::keys::{self, PublicKey, Purpose, Seed};
+use crate::layout::Layout;
+use crate::ports::{self, Ports};
+
+/// The region in which codes are issued.
+pub const REGION: &str = "lakeside";
+/// The reasons that the authority's mandate allows.
+pub const REASONS: [&str; 2] = ["close contact", "confirmed case"];
+
+/// Keys beside those of the institutions: file, purpose.
+const OFFICES: [(&str, Purpose); 7] = [
+    ("organiser", Purpose::Author),
+    ("registrar", Purpose::Author),
+    ("authority", Purpose::Author),
+    ("health", Purpose::Author),
+    ("registrar-tag", Purpose::Tag),
+    ("notary-tag", Purpose::Tag),
+    ("beacon", Purpose::Seed),
+];
+
+/// A rehearsal's genesis bears this time, so that its chain id depends on its seed alone.
+const REHEARSAL_CREATED_MS: u64 = 1_580_601_600_000;
+/// Entries of a rehearsal may live so long: their end is part of their ids and must not depend on
+/// the day of the run. A hundred years.
+const REHEARSAL_LIFETIME_MS: u64 = 100 * 365 * 86_400_000;
+
+/// A cluster as `cluster.json` keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClusterPlan {
+    pub chain_id: String,
+    /// Whether the nodes have formed their cluster, which is done once.
+    pub formed: bool,
+    pub nodes: Vec<NodePlan>,
+}
+
+/// One node as `cluster.json` keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodePlan {
+    pub raft_id: u64,
+    pub institution: String,
+    pub role: String,
+    #[serde(flatten)]
+    pub ports: Ports,
+}
+
+impl ClusterPlan {
+    /// The cluster that lies in `layout`, if there is one.
+    pub fn load(layout: &Layout) -> anyhow::Result<Option<ClusterPlan>> {
+        let path = layout.cluster_file();
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
+                format!(
+                    "{} is damaged; testnet/down {} --delete",
+                    path.display(),
+                    layout.name()
+                )
+            })?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    pub fn save(&self, layout: &Layout) -> anyhow::Result<()> {
+        let path = layout.cluster_file();
+        fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Where clients ask, all nodes.
+    pub fn urls(&self) -> Vec<String> {
+        let urls = self.nodes.iter();
+        urls.map(|n| format!("http://{}", n.ports.grpc)).collect()
+    }
+
+    /// The first node of a role; every cluster has one.
+    pub fn first(&self, role: Role) -> anyhow::Result<&NodePlan> {
+        let found = self.nodes.iter().find(|n| n.role == role.name());
+        found.with_context(|| format!("no member is a {}", role.name()))
+    }
+}
+
+#[derive(Serialize)]
+struct GenesisPlan<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<LimitsPlan>,
+    member: Vec<MemberPlan<'a>>,
+    author: Vec<AuthorPlan<'a>>,
+    mandate: Vec<MandatePlan<'a>>,
+}
+
+#[derive(Serialize)]
+struct LimitsPlan {
+    max_entry_lifetime_ms: u64,
+}
+
+#[derive(Serialize)]
+struct MemberPlan<'a> {
+    raft_id: u64,
+    institution: &'a str,
+    role: &'a str,
+    cosign_key: String,
+    peer_id: String,
+    seed_key: String,
+    seed_key_proof: String,
+}
+
+#[derive(Serialize)]
+struct AuthorPlan<'a> {
+    public_key: String,
+    name: &'a str,
+    role: &'a str,
+}
+
+#[derive(Serialize)]
+struct MandatePlan<'a> {
+    authority: String,
+    region: &'a str,
+    reasons: [&'a str; 2],
+    statuses: [&'a str; 3],
+    max_duration_days: u64,
+    approvers: [String; 1],
+}
+
+/// Makes keys, genesis and settings of a new cluster.
+pub async fn prepare(
+    layout: &Layout,
+    cairn: &Cairn,
+    institutions: &[Institution],
+    seed: Option<&Seed>,
+) -> anyhow::Result<ClusterPlan> {
+    let ids: Vec<u64> = institutions.iter().map(|i| i.raft_id).collect();
+    layout.create(&ids)?;
+    let (members, mut authors) = members(layout, cairn, institutions, seed).await?;
+    let mut offices = Vec::new();
+    for (name, purpose) in OFFICES {
+        let key = keys::make(cairn, seed, purpose, &layout.key(name)).await?;
+        offices.push((name, key.public_key));
+    }
+    let office = |name: &str| {
+        let found = offices.iter().find(|(office, _)| *office == name);
+        let found = found.map(|(_, key)| key.clone());
+        found.with_context(|| format!("no key for the {name}"))
+    };
+    for (name, institution, role) in [
+        ("organiser", "Department of Commerce", "organiser"),
+        ("registrar", "Citizen Service Centre", "registrar"),
+        ("authority", "Epidemic Control Office", "authority"),
+        ("health", "Centre for Public Health", "health"),
+    ] {
+        authors.push(AuthorPlan {
+            public_key: office(name)?,
+            name: institution,
+            role,
+        });
+    }
+    let plan = GenesisPlan {
+        name: "A Cairn testnet on one machine",
+        created_at_ms: seed.map(|_| REHEARSAL_CREATED_MS),
+        limits: seed.map(|_| LimitsPlan {
+            max_entry_lifetime_ms: REHEARSAL_LIFETIME_MS,
+        }),
+        member: members,
+        author: authors,
+        mandate: vec![MandatePlan {
+            authority: office("authority")?,
+            region: REGION,
+            reasons: REASONS,
+            statuses: ["green", "yellow", "red"],
+            max_duration_days: 30,
+            approvers: [office("health")?],
+        }],
+    };
+    fs::write(layout.plan(), toml::to_string(&plan)?)?;
+    let genesis = layout.genesis();
+    let made = cairn
+        .run(args![
+            "genesis",
+            "new",
+            "--plan",
+            layout.plan(),
+            "--out",
+            genesis
+        ])
+        .await?;
+    let nodes = institutions.iter().zip(ports::choose(ids.len())?);
+    let plan = ClusterPlan {
+        chain_id: Field(&made, "chain_id").text()?,
+        formed: false,
+        nodes: nodes
+            .map(|(institution, ports)| NodePlan {
+                raft_id: institution.raft_id,
+                institution: institution.name.to_owned(),
+                role: institution.role.name().to_owned(),
+                ports,
+            })
+            .collect(),
+    };
+    write_node_configs(layout, &plan)?;
+    plan.save(layout)?;
+    Ok(plan)
+}
+
+async fn members<'a>(
+    layout: &Layout,
+    cairn: &Cairn,
+    institutions: &[Institution],
+    seed: Option<&Seed>,
+) -> anyhow::Result<(Vec<MemberPlan<'a>>, Vec<AuthorPlan<'a>>)> {
+    let mut members = Vec::new();
+    let mut authors = Vec::new();
+    for &Institution {
+        raft_id,
+        name,
+        role,
+    } in institutions
+    {
+        let make = async |purpose, path: PathBuf| keys::make(cairn, seed, purpose, &path).await;
+        let network = make(Purpose::Network, layout.network_key(raft_id)).await?;
+        let cosign = make(Purpose::Cosign, layout.cosign_key(raft_id)).await?;
+        let contributes = make(Purpose::Seed, layout.seed_key(raft_id)).await?;
+        let author = make(Purpose::Author, layout.author_key(raft_id)).await?;
+        members.push(MemberPlan {
+            raft_id,
+            institution: name,
+            role: role.name(),
+            cosign_key: cosign.public_key,
+            peer_id: network.peer_id,
+            seed_key: contributes.public_key,
+            seed_key_proof: contributes.proof_of_possession,
+        });
+        authors.push(AuthorPlan {
+            public_key: author.public_key,
+            name,
+            role: role.name(),
+        });
+    }
+    Ok((members, authors))
+}
+
+/// Writes each node's `node.toml`.
+pub fn write_node_configs(layout: &Layout, plan: &ClusterPlan) -> anyhow::Result<()> {
+    for node in &plan.nodes {
+        let Ports {
+            grpc,
+            admin,
+            peers,
+            metrics,
+        } = node.ports;
+        let mut text = format!(
+            "# {}\ngenesis = \"../../genesis.bin\"\ndata = \"data\"\nraft_id = {}\n\
+             listen = \"{peers}\"\ngrpc = \"{grpc}\"\nadmin = \"{admin}\"\nmetrics = \"{metrics}\"\n\
+             network_key = \"network.key\"\ncosign_key = \"cosign.key\"\npeers = [\n",
+            node.institution, node.raft_id,
+        );
+        for peer in plan.nodes.iter().filter(|p| p.raft_id != node.raft_id) {
+            let (id, at) = (peer.raft_id, peer.ports.peers);
+            writeln!(text, "  {{ raft_id = {id}, address = \"{at}\" }},")?;
+        }
+        text.push_str("]\n");
+        let path = layout.node_config(node.raft_id);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The rules of a lottery, as `cairn lottery open` reads them.
+#[derive(Debug, Serialize)]
+pub struct LotteryRules {
+    pub title: String,
+    pub rows_per_batch: u32,
+    pub max_rows: u32,
+    pub with_dice: bool,
+    pub contribution_window_ms: u64,
+    pub beacon_margin_ms: u64,
+    pub identity_rule: String,
+    pub notary: String,
+    pub registrar: String,
+    pub institute: String,
+    pub registrar_tag_key_commitment: String,
+    pub notary_tag_key_commitment: String,
+    pub tier: Vec<TierRules>,
+    pub contributor: Vec<ContributorRules>,
+    pub beacon: BeaconRules,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TierRules {
+    pub name: String,
+    pub quota: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ContributorRules {
+    pub institution: String,
+    pub seed_key: String,
+    pub seed_key_proof: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct BeaconRules {
+    pub chain_hash: String,
+    pub public_key: String,
+    pub genesis_time_s: u64,
+    pub period_s: u32,
+}
+
+/// The offices and keys that a lottery names.
+#[derive(Debug)]
+pub struct Offices {
+    pub notary: PublicKey,
+    pub registrar: PublicKey,
+    pub institute: PublicKey,
+    pub registrar_tag: PublicKey,
+    pub notary_tag: PublicKey,
+    pub beacon: PublicKey,
+    pub contributors: Vec<ContributorRules>,
+}
+
+impl Offices {
+    /// Reads them from their key files.
+    pub async fn load(
+        layout: &Layout,
+        cairn: &Cairn,
+        plan: &ClusterPlan,
+    ) -> anyhow::Result<Offices> {
+        let show = async |path: PathBuf| keys::show(cairn, &path).await;
+        let mut contributors = Vec::new();
+        for node in &plan.nodes {
+            let key = show(layout.seed_key(node.raft_id)).await?;
+            contributors.push(ContributorRules {
+                institution: node.institution.clone(),
+                seed_key: key.public_key,
+                seed_key_proof: key.proof_of_possession,
+            });
+        }
+        let notary = plan.first(Role::Notary)?.raft_id;
+        let institute = plan.first(Role::Institute)?.raft_id;
+        let offices = Offices {
+            notary: show(layout.author_key(notary)).await?,
+            registrar: show(layout.key("registrar")).await?,
+            institute: show(layout.author_key(institute)).await?,
+            registrar_tag: show(layout.key("registrar-tag")).await?,
+            notary_tag: show(layout.key("notary-tag")).await?,
+            beacon: show(layout.key("beacon")).await?,
+            contributors,
+        };
+        if offices.notary_tag.commitment.is_empty() {
+            bail!("cairn key show gave no commitment for a tag key");
+        }
+        Ok(offices)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::institutions;
+
+    #[test]
+    fn a_node_names_all_others_as_peers() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Path::new(folder.path()), "x").unwrap();
+        let all = institutions::of(4);
+        layout.create(&[1, 2, 3, 4]).unwrap();
+        let ports = ports::choose(4).unwrap();
+        let plan = ClusterPlan {
+            chain_id: "00".repeat(32),
+            formed: false,
+            nodes: all
+                .iter()
+                .zip(ports)
+                .map(|(i, ports)| NodePlan {
+                    raft_id: i.raft_id,
+                    institution: i.name.to_owned(),
+                    role: i.role.name().to_owned(),
+                    ports,
+                })
+                .collect(),
+        };
+        write_node_configs(&layout, &plan).unwrap();
+        let text = fs::read_to_string(layout.node_config(2)).unwrap();
+        let config: toml::Table = text.parse().unwrap();
+        assert_eq!(config["raft_id"].as_integer(), Some(2));
+        assert_eq!(config["peers"].as_array().unwrap().len(), 3);
+        plan.save(&layout).unwrap();
+        let loaded = ClusterPlan::load(&layout).unwrap().unwrap();
+        assert_eq!(loaded.urls(), plan.urls());
+        assert_eq!(loaded.first(Role::Institute).unwrap().raft_id, 4);
+    }
+}

@@ -1,0 +1,406 @@
+//! Submitting: one entry, or a stream of many, until they are as far as the user wants.
+//!
+//! What holds here: an entry is signed once and handed in again, to whichever node answers, until
+//! its outcome is known; that is safe, for it is recorded once. A rejection is final and fails the
+//! command. What a node says of an entry's state is its word; proofs come from `session`.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use cairn_ledger::entry::{self, Draft};
+use cairn_ledger::genesis::Chain;
+use cairn_ledger::hash::{self, Hash};
+use cairn_proto::v1;
+use cairn_proto::v1::{EntryState, WaitFor};
+use ed25519_dalek::SigningKey;
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, Streaming};
+
+use crate::exit::Failure;
+use crate::session::{Patience, Session, ledger_client, passes};
+use crate::system;
+
+/// How long a signed entry may wait to be recorded.
+const LIFETIME_MS: u64 = 600_000;
+/// How long one call waits at the node before this side looks again.
+const CALL: std::time::Duration = std::time::Duration::from_secs(10);
+/// Entries on their way without an answer: at most so many bodies are in memory, and enough to
+/// fill blocks.
+const IN_FLIGHT: usize = 32;
+
+/// Composes and signs an entry for a chain: a fresh nonce, and ten minutes to be recorded in.
+pub fn sign_entry(
+    chain: &Chain,
+    kind: v1::EntryKind,
+    visibility: v1::Visibility,
+    subject: Bytes,
+    body: Bytes,
+    author: &SigningKey,
+    approvers: &[&SigningKey],
+) -> v1::SignedEntry {
+    // Half of what the genesis allows, so that clocks may differ.
+    let lifetime = LIFETIME_MS.min(chain.limits().max_entry_lifetime_ms / 2);
+    let draft = Draft {
+        kind,
+        visibility,
+        subject,
+        nonce: system::random(),
+        not_after_ms: system::now_ms().saturating_add(lifetime),
+        body,
+    };
+    entry::compose(&chain.id, draft, author, approvers)
+}
+
+/// The id of a signed entry.
+pub fn entry_id(entry: &v1::SignedEntry) -> Hash {
+    hash::plain(&entry.envelope)
+}
+
+/// An entry's state in words.
+pub fn state_in_words(state: EntryState) -> &'static str {
+    match state {
+        EntryState::Unspecified | EntryState::Unknown => "unknown",
+        EntryState::Pending => "pending",
+        EntryState::Committed => "committed",
+        EntryState::Certified => "certified",
+        EntryState::Rejected => "rejected",
+    }
+}
+
+/// A rule's reason for refusing an entry, as the formats name it.
+pub fn reject_reason(reason: v1::RejectReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("REJECT_REASON_").unwrap_or(name)
+}
+
+/// Whether an entry is as far as is wanted.
+fn reached(status: &v1::EntryStatus, wait: WaitFor) -> bool {
+    match status.state() {
+        EntryState::Certified => true,
+        EntryState::Committed => wait != WaitFor::Certified,
+        _ => false,
+    }
+}
+
+/// A rejection as a failure.
+fn accepted(status: &v1::EntryStatus) -> Result<(), Failure> {
+    if status.state() != EntryState::Rejected {
+        return Ok(());
+    }
+    let id = hex::encode(&status.entry_id);
+    let reason = reject_reason(status.reason());
+    Err(Failure::Failed(format!(
+        "entry {id} was refused by the rules: {reason}, in block {}",
+        status.height
+    )))
+}
+
+fn not_yet(status: &v1::EntryStatus) -> Failure {
+    let id = hex::encode(&status.entry_id);
+    let state = state_in_words(status.state());
+    Failure::NotFound(format!(
+        "entry {id} was handed in and is {state}: the time is up before it came further; ask again \
+         with: cairn entry status {id}"
+    ))
+}
+
+impl Session {
+    /// Hands in an entry and waits until it is as far as wanted. A rejection fails, and so does
+    /// the end of the time; the message then says how far the entry is.
+    pub async fn submit(
+        &self,
+        entry: &v1::SignedEntry,
+        wait: WaitFor,
+    ) -> Result<v1::EntryStatus, Failure> {
+        let mut patience = Patience::new(self.timeout());
+        loop {
+            let status = self.hand_in(entry, wait, &mut patience).await?;
+            let status = self.follow(status, wait, &mut patience).await?;
+            if reached(&status, wait) {
+                return Ok(status);
+            }
+            // Not in a block, perhaps lost with a leader: once more.
+            if !patience.pause().await {
+                return Err(not_yet(&status));
+            }
+        }
+    }
+
+    async fn hand_in(
+        &self,
+        entry: &v1::SignedEntry,
+        wait: WaitFor,
+        patience: &mut Patience,
+    ) -> Result<v1::EntryStatus, Failure> {
+        let what = format!("submitting entry {}", entry_id(entry));
+        loop {
+            let mut request = Request::new(v1::SubmitEntryRequest {
+                entry: Some(entry.clone()),
+                wait_for: wait.into(),
+            });
+            request.set_timeout(patience.left().min(CALL));
+            let answer = ledger_client(self.channel()).submit_entry(request).await;
+            match answer {
+                Ok(answer) => return Ok(answer.into_inner().status.unwrap_or_default()),
+                Err(status) if passes(&status) => {
+                    self.pass_over(&what, &status, patience).await?;
+                }
+                Err(status) => return Err(Failure::from(status).during(&what)),
+            }
+        }
+    }
+
+    /// Asks how far a committed entry is, until it is as far as wanted or the time is up. One that
+    /// is in no block yet is left to the caller.
+    async fn follow(
+        &self,
+        mut status: v1::EntryStatus,
+        wait: WaitFor,
+        patience: &mut Patience,
+    ) -> Result<v1::EntryStatus, Failure> {
+        accepted(&status)?;
+        while status.state() == EntryState::Committed && !reached(&status, wait) {
+            if !patience.pause().await {
+                return Err(not_yet(&status));
+            }
+            let id = Hash::from_slice(&status.entry_id).unwrap_or_default();
+            status = self.entry_status(&id).await?;
+            accepted(&status)?;
+        }
+        Ok(status)
+    }
+
+    /// How far an entry is, as a node says; without proof.
+    pub async fn entry_status(&self, id: &Hash) -> Result<v1::EntryStatus, Failure> {
+        let request = v1::GetEntryStatusRequest {
+            entry_id: id.to_bytes(),
+        };
+        let answer = self.retry("asking for the entry's status", async |channel| {
+            let mut client = ledger_client(channel);
+            client.get_entry_status(request.clone()).await
+        });
+        Ok(answer.await?.into_inner().status.unwrap_or_default())
+    }
+
+    /// Hands in many entries on one stream, in order, and returns where each of them is. Entries
+    /// are drawn from the iterator as answers come; `progress` sees each answer with its index.
+    /// Where a node fails, what has no answer yet is handed in again through the next one.
+    ///
+    /// Ends with the first entry that is rejected. Entries behind it may be recorded; those who
+    /// resume look at the certified state first.
+    pub async fn submit_all<I>(
+        &self,
+        entries: I,
+        wait: WaitFor,
+        progress: &mut dyn FnMut(usize, &v1::EntryStatus),
+    ) -> Result<Vec<v1::EntryStatus>, Failure>
+    where
+        I: IntoIterator<Item = v1::SignedEntry>,
+    {
+        let mut queue = Queue::new(entries.into_iter());
+        let mut patience = Patience::new(self.timeout());
+        loop {
+            let before = queue.answered.len();
+            match self.stream_once(&mut queue, wait, progress).await {
+                Ok(()) => return Ok(queue.answered),
+                Err(Broken::Final(failure)) => return Err(failure),
+                Err(Broken::Passing(status)) => {
+                    if queue.answered.len() > before {
+                        patience = Patience::new(self.timeout());
+                    }
+                    let what = "submitting entries";
+                    self.pass_over(what, &status, &mut patience).await?;
+                }
+            }
+        }
+    }
+
+    /// One stream to one node, to the end of the entries or of the stream.
+    async fn stream_once<I>(
+        &self,
+        queue: &mut Queue<I>,
+        wait: WaitFor,
+        progress: &mut dyn FnMut(usize, &v1::EntryStatus),
+    ) -> Result<(), Broken>
+    where
+        I: Iterator<Item = v1::SignedEntry>,
+    {
+        let (out, requests) = mpsc::channel(IN_FLIGHT);
+        let mut out = Some(out);
+        queue.again(out.as_ref(), wait);
+        queue.fill(&mut out, wait);
+        let mut client = ledger_client(self.channel());
+        let call = client.submit_entries(ReceiverStream::new(requests));
+        let mut answers = call.await?.into_inner();
+        while !queue.waiting.is_empty() {
+            let status = self.next_answer(&mut answers).await?;
+            let status = self.settle(queue, status, wait).await?;
+            progress(queue.answered.len(), &status);
+            queue.waiting.pop_front();
+            queue.answered.push(status);
+            queue.fill(&mut out, wait);
+        }
+        Ok(())
+    }
+
+    async fn next_answer(
+        &self,
+        answers: &mut Streaming<v1::SubmitEntriesResponse>,
+    ) -> Result<v1::EntryStatus, Broken> {
+        let deadline = tokio::time::Instant::now() + self.timeout();
+        let answer = timeout_at(deadline, answers.message()).await;
+        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer in time"))??;
+        let answer = answer.ok_or_else(|| Status::unavailable("the node ended the stream"))?;
+        Ok(answer.status.unwrap_or_default())
+    }
+
+    /// The final status of the entry at the front of the queue, whose answer this is.
+    async fn settle<I>(
+        &self,
+        queue: &Queue<I>,
+        status: v1::EntryStatus,
+        wait: WaitFor,
+    ) -> Result<v1::EntryStatus, Broken> {
+        let Some(front) = queue.waiting.front() else {
+            return Ok(status);
+        };
+        let id = entry_id(front);
+        if status.entry_id != id.as_bytes().as_slice() {
+            let other = hex::encode(&status.entry_id);
+            let message = format!("{} answered about {other}, not {id}", self.node());
+            return Err(Broken::Final(Failure::Failed(message)));
+        }
+        let number = queue.answered.len() + 1;
+        let finish = async {
+            accepted(&status)?;
+            if reached(&status, wait) {
+                return Ok(status);
+            }
+            self.submit(front, wait).await
+        };
+        finish.await.map_err(|failure: Failure| {
+            Broken::Final(failure.during(&format!("entry number {number}")))
+        })
+    }
+}
+
+/// What ended a stream.
+enum Broken {
+    /// Nothing helps.
+    Final(Failure),
+    /// The next node may take it.
+    Passing(Status),
+}
+
+impl From<Status> for Broken {
+    fn from(status: Status) -> Broken {
+        if passes(&status) {
+            Broken::Passing(status)
+        } else {
+            Broken::Final(Failure::from(status).during("submitting entries"))
+        }
+    }
+}
+
+/// Entries on their way.
+struct Queue<I> {
+    entries: I,
+    /// Handed in, not answered.
+    waiting: VecDeque<v1::SignedEntry>,
+    answered: Vec<v1::EntryStatus>,
+}
+
+type Out = mpsc::Sender<v1::SubmitEntriesRequest>;
+
+impl<I: Iterator<Item = v1::SignedEntry>> Queue<I> {
+    fn new(entries: I) -> Self {
+        Queue {
+            entries,
+            waiting: VecDeque::new(),
+            answered: Vec::new(),
+        }
+    }
+
+    /// Hands in again what an earlier stream left unanswered.
+    fn again(&self, out: Option<&Out>, wait: WaitFor) {
+        for entry in &self.waiting {
+            send(out, entry, wait);
+        }
+    }
+
+    /// Hands in new entries up to the bound; lets go of `out` behind the last one.
+    fn fill(&mut self, out: &mut Option<Out>, wait: WaitFor) {
+        while out.is_some() && self.waiting.len() < IN_FLIGHT {
+            match self.entries.next() {
+                Some(entry) => {
+                    send(out.as_ref(), &entry, wait);
+                    self.waiting.push_back(entry);
+                }
+                None => *out = None,
+            }
+        }
+    }
+}
+
+/// The channel has room for all that may wait, so this fails only where the stream has ended; then
+/// reading answers says so.
+fn send(out: Option<&Out>, entry: &v1::SignedEntry, wait: WaitFor) {
+    if let Some(out) = out {
+        let _ = out.try_send(v1::SubmitEntriesRequest {
+            entry: Some(entry.clone()),
+            wait_for: wait.into(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: EntryState) -> v1::EntryStatus {
+        v1::EntryStatus {
+            state: state.into(),
+            reason: v1::RejectReason::EvidenceExists.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn committed_is_enough_only_where_it_was_asked_for() {
+        assert!(reached(&status(EntryState::Committed), WaitFor::Committed));
+        assert!(!reached(&status(EntryState::Committed), WaitFor::Certified));
+        assert!(reached(&status(EntryState::Certified), WaitFor::Committed));
+        assert!(!reached(&status(EntryState::Pending), WaitFor::Committed));
+    }
+
+    #[test]
+    fn a_rejection_fails_with_its_reason() {
+        let failure = accepted(&status(EntryState::Rejected));
+        let text = failure.map_err(|failure| failure.to_string());
+        assert!(text.is_err_and(|text| text.contains("EVIDENCE_EXISTS")));
+        assert!(accepted(&status(EntryState::Pending)).is_ok());
+    }
+
+    #[test]
+    fn the_queue_draws_no_more_than_may_be_on_the_way() {
+        let mut drawn = 0;
+        let entries = std::iter::repeat_with(|| {
+            drawn += 1;
+            v1::SignedEntry::default()
+        });
+        let mut queue = Queue::new(entries.take(IN_FLIGHT + 1));
+        let (out, mut sent) = mpsc::channel(IN_FLIGHT);
+        let mut out = Some(out);
+        queue.fill(&mut out, WaitFor::Committed);
+        assert_eq!(queue.waiting.len(), IN_FLIGHT);
+        assert!(out.is_some());
+        while sent.try_recv().is_ok() {}
+        queue.waiting.clear();
+        queue.fill(&mut out, WaitFor::Committed);
+        assert_eq!(queue.waiting.len(), 1);
+        assert!(out.is_none(), "the stream ends behind the last entry");
+        assert_eq!(drawn, IN_FLIGHT + 1);
+    }
+}

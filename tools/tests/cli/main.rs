@@ -1,0 +1,13 @@
+//! The command `cairn` as a process: what it prints, how it exits, what it refuses.
+//!
+//! What stays out: real nodes; clusters of processes are tested with the node and by the demo.
+
+#![allow(clippy::unwrap_used)]
+
+mod genesis;
+mod keys;
+mod ledger;
+mod node;
+mod online;
+mod proofs;
+mod usage;

@@ -1,0 +1,165 @@
+//! A node that says what a test tells it to: the truth, too little, or lies.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cairn_proto::v1;
+use cairn_proto::v1::ledger_service_server::{LedgerService, LedgerServiceServer};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What a node answers.
+#[derive(Debug, Clone, Default)]
+pub struct Answers {
+    /// The canonical bytes of a genesis.
+    pub genesis: Vec<u8>,
+    /// The newest checkpoint, and the certificate of every block that is asked for.
+    pub checkpoint: v1::Checkpoint,
+    /// What a map proof is answered with.
+    pub map_receipt: v1::MapReceipt,
+    /// The statuses of a submitted entry, one call after the other; the last one stays.
+    pub states: Vec<v1::EntryState>,
+}
+
+/// A running node; it ends with its value.
+pub struct Node {
+    /// Where it listens.
+    pub url: String,
+    _runtime: Runtime,
+}
+
+impl Node {
+    pub fn start(answers: Answers) -> Node {
+        let runtime = Runtime::new().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = runtime.block_on(TcpListener::bind(any)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let service = Scripted {
+            answers,
+            calls: AtomicUsize::new(0),
+        };
+        let server = Server::builder().add_service(LedgerServiceServer::new(service));
+        runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Node {
+            url,
+            _runtime: runtime,
+        }
+    }
+}
+
+struct Scripted {
+    answers: Answers,
+    calls: AtomicUsize,
+}
+
+impl Scripted {
+    fn status(&self, entry_id: &[u8]) -> v1::EntryStatus {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let states = &self.answers.states;
+        let state = states.get(call).or(states.last()).copied();
+        v1::EntryStatus {
+            entry_id: entry_id.to_vec().into(),
+            state: state.unwrap_or_default().into(),
+            height: 1,
+            reason: v1::RejectReason::EvidenceExists.into(),
+            ..v1::EntryStatus::default()
+        }
+    }
+}
+
+type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service with the methods that are given; it does not have the others.
+macro_rules! scripted {
+    ({ $($given:item)* } $($name:ident: $request:ty => $response:ty,)*) => {
+        #[tonic::async_trait]
+        impl LedgerService for Scripted {
+            type SubmitEntriesStream = Stream<v1::SubmitEntriesResponse>;
+            type WatchCheckpointsStream = Stream<v1::WatchCheckpointsResponse>;
+            type StreamBlocksStream = Stream<v1::StreamBlocksResponse>;
+            $($given)*
+            $(async fn $name(&self, _: Request<$request>) -> Result<Response<$response>, Status> {
+                Err(Status::unimplemented(stringify!($name)))
+            })*
+        }
+    };
+}
+
+scripted! {
+    {
+        async fn get_genesis(
+            &self,
+            _: Request<v1::GetGenesisRequest>,
+        ) -> Result<Response<v1::GetGenesisResponse>, Status> {
+            let genesis = self.answers.genesis.clone().into();
+            Ok(Response::new(v1::GetGenesisResponse {
+                genesis,
+                ..v1::GetGenesisResponse::default()
+            }))
+        }
+
+        async fn get_checkpoint(
+            &self,
+            _: Request<v1::GetCheckpointRequest>,
+        ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+            Ok(Response::new(v1::GetCheckpointResponse {
+                checkpoint: Some(self.answers.checkpoint.clone()),
+                consistency: None,
+            }))
+        }
+
+        async fn get_block(
+            &self,
+            _: Request<v1::GetBlockRequest>,
+        ) -> Result<Response<v1::GetBlockResponse>, Status> {
+            let checkpoint = self.answers.checkpoint.clone();
+            let block = v1::Block {
+                header: checkpoint.header.clone(),
+                ..v1::Block::default()
+            };
+            Ok(Response::new(v1::GetBlockResponse {
+                block: Some(block),
+                checkpoint: Some(checkpoint),
+            }))
+        }
+
+        async fn get_map_proof(
+            &self,
+            _: Request<v1::GetMapProofRequest>,
+        ) -> Result<Response<v1::GetMapProofResponse>, Status> {
+            let receipt = Some(self.answers.map_receipt.clone());
+            Ok(Response::new(v1::GetMapProofResponse { receipt }))
+        }
+
+        async fn submit_entry(
+            &self,
+            request: Request<v1::SubmitEntryRequest>,
+        ) -> Result<Response<v1::SubmitEntryResponse>, Status> {
+            let entry = request.into_inner().entry.unwrap_or_default();
+            let id = blake3::hash(&entry.envelope);
+            let status = Some(self.status(id.as_bytes()));
+            Ok(Response::new(v1::SubmitEntryResponse { status }))
+        }
+
+        async fn get_entry_status(
+            &self,
+            request: Request<v1::GetEntryStatusRequest>,
+        ) -> Result<Response<v1::GetEntryStatusResponse>, Status> {
+            let status = Some(self.status(&request.into_inner().entry_id));
+            Ok(Response::new(v1::GetEntryStatusResponse { status }))
+        }
+    }
+    submit_entries: Streaming<v1::SubmitEntriesRequest> => Self::SubmitEntriesStream,
+    watch_checkpoints: v1::WatchCheckpointsRequest => Self::WatchCheckpointsStream,
+    get_entry: v1::GetEntryRequest => v1::GetEntryResponse,
+    list_entries: v1::ListEntriesRequest => v1::ListEntriesResponse,
+    get_inclusion_proof: v1::GetInclusionProofRequest => v1::GetInclusionProofResponse,
+    batch_get_inclusion_proofs: v1::BatchGetInclusionProofsRequest => v1::BatchGetInclusionProofsResponse,
+    get_consistency_proof: v1::GetConsistencyProofRequest => v1::GetConsistencyProofResponse,
+    get_receipt: v1::GetReceiptRequest => v1::GetReceiptResponse,
+    stream_blocks: v1::StreamBlocksRequest => Self::StreamBlocksStream,
+}
