@@ -324,7 +324,7 @@ impl Sequencer {
             let answer = answer.await;
             match &answer {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::info!(%error, "a proposal was not committed here"),
+                Ok(Err(error)) => tracing::debug!(%error, "a proposal was not committed here"),
                 Err(_) => tracing::info!("Raft stopped before a proposal was applied"),
             }
             Done {

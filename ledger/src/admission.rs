@@ -230,3 +230,6 @@ pub(crate) fn verify_signatures(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Apply: from a state and a proposal to the next block, the same on every node.
 //!
 //! What holds here: every entry of the proposal gets one outcome, or leaves no trace because it
-//! is malformed, badly signed, by nobody known, or recorded before; a rule violation is an outcome,
-//! never an error; an error is fatal, and the caller stops before it diverges. Everything that is
+//! is malformed, badly or not fully signed, by nobody known, or recorded before; a rule violation is
+//! an outcome, never an error; an error is fatal, and the caller stops before it diverges. Everything that is
 //! read is under `map_root` or was rebuilt from the log. What stays out: clocks (time comes with the
 //! proposal), disks, and who proposes what.
 
@@ -272,13 +272,18 @@ impl Block {
     }
 
     /// Decides about an entry and keeps it with its outcome, the refused ones too: an auditor
-    /// replays them.
+    /// replays them. Without the approvals that its rule asks for, and no others, it leaves no trace.
     fn record<S: StateRead + ?Sized>(
         &mut self,
         ctx: &mut Ctx<'_, '_, S>,
         entry: &Admitted,
     ) -> Result<(), StateError> {
         let decided = decide(ctx, entry, self.next_leaf)?;
+        // Approvals stand beside the envelope, which alone makes the id: whoever strips or adds one
+        // on the way must not be able to spend the id of the full entry.
+        if let Err(RejectReason::ApprovalMissing | RejectReason::ApprovalUnexpected) = decided {
+            return Ok(());
+        }
         let position = self.outcomes.len() as u32;
         let place = read::place(ctx.height, position);
         let key = rooms::key(rooms::ENTRY, &[&place]);

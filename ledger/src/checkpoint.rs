@@ -112,7 +112,9 @@ pub enum CertifyError {
     #[error(transparent)]
     Cosignature(#[from] CosignatureError),
     /// Ask again later, or another node: too few members have cosigned.
-    #[error("{found} of {members} members cosigned (with {roles} roles); the policy asks for {threshold} from {min_roles} roles")]
+    #[error(
+        "{found} of {members} members cosigned (with {roles} roles); the policy asks for {threshold} from {min_roles} roles"
+    )]
     QuorumNotMet {
         /// Valid cosignatures.
         found: usize,
@@ -283,3 +285,6 @@ fn quorum_not_met(members: &v1::MemberSet, signed: &[(u64, &v1::Member)]) -> Cer
         min_roles: policy.min_roles,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,3 +131,6 @@ pub fn compose(
         body: draft.body,
     }
 }
+
+#[cfg(test)]
+mod tests;

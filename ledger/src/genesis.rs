@@ -34,7 +34,9 @@ pub enum GenesisError {
     #[error("the genesis is not canonical: {0}; make one with: cairn genesis new")]
     NotCanonical(#[from] CanonicalError),
     /// A newer ledger than this program.
-    #[error("the genesis asks for rules version {0}, this program knows {RULES_VERSION}: upgrade it")]
+    #[error(
+        "the genesis asks for rules version {0}, this program knows {RULES_VERSION}: upgrade it"
+    )]
     RulesVersion(u32),
     /// A field that cannot work.
     #[error("the genesis' {place}: {problem}")]
@@ -136,7 +138,12 @@ fn check_members(genesis: &v1::Genesis) -> Result<v1::MemberSet, GenesisError> {
         "must be at least one",
     )?;
     for (index, member) in all.iter().enumerate() {
-        let at = |field: &str| format!("member {} ({}): {field}", member.raft_id, member.institution);
+        let at = |field: &str| {
+            format!(
+                "member {} ({}): {field}",
+                member.raft_id, member.institution
+            )
+        };
         let others = &all[..index];
         check(
             member.raft_id > others.last().map_or(0, |m| m.raft_id),
@@ -264,9 +271,8 @@ fn check_mandates(genesis: &v1::Genesis) -> Result<(), GenesisError> {
             || at("statuses"),
             "must ascend, each once",
         )?;
-        let from_another_role = |key: &Bytes| {
-            role_of(key).is_some_and(|role| role != Role::Authority)
-        };
+        let from_another_role =
+            |key: &Bytes| role_of(key).is_some_and(|role| role != Role::Authority);
         check(
             mandate.approvers.is_sorted_by(|a, b| a < b)
                 && mandate.approvers.iter().all(from_another_role),
@@ -280,3 +286,6 @@ fn check_mandates(genesis: &v1::Genesis) -> Result<(), GenesisError> {
         "must ascend by authority and region",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,7 +195,12 @@ mod tests {
     #[test]
     fn two_members_of_one_institution_are_one_institution() {
         let roles = [Role::Notary, Role::Government, Role::Institute];
-        let members = [("a", roles[0]), ("a", roles[1]), ("b", roles[1]), ("c", roles[2])];
+        let members = [
+            ("a", roles[0]),
+            ("a", roles[1]),
+            ("b", roles[1]),
+            ("c", roles[2]),
+        ];
         assert!(matches!(
             check(&set(&members, 3, 2)),
             Err(PolicyError::Unsafe { institution, .. }) if institution == "a"

@@ -91,7 +91,12 @@ pub fn genesis() -> v1::Genesis {
     };
     let mut mandates = vec![approved, free(AUTHORITY), free(OTHER_AUTHORITY)];
     mandates.sort_by(|a, b| (&a.authority, &a.region).cmp(&(&b.authority, &b.region)));
-    let roles = [Role::Notary, Role::Government, Role::Government, Role::Institute];
+    let roles = [
+        Role::Notary,
+        Role::Government,
+        Role::Government,
+        Role::Institute,
+    ];
     let mut authors: Vec<v1::Author> = [
         (ORGANISER, Role::Organiser),
         (NOTARY, Role::Notary),
@@ -275,7 +280,9 @@ impl Ledger {
         let header = v1::Header::decode(&checkpoint.header[..]).unwrap();
         let size = header.tree_size;
         let path = log::inclusion_proof(&self.state, &TreeId::LEDGER, leaf_index, size).unwrap();
-        let entry = apply::signed_entry(&self.state, leaf_index).unwrap().unwrap();
+        let entry = apply::signed_entry(&self.state, leaf_index)
+            .unwrap()
+            .unwrap();
         v1::Receipt {
             envelope: entry.envelope,
             signatures: entry.signatures,

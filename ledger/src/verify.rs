@@ -88,8 +88,7 @@ pub fn receipt(
     admission::check_signers(&envelope, &receipt.signatures)?;
     admission::verify_signatures(&chain.id, &receipt.envelope, &receipt.signatures)?;
     if let Some(body) = body
-        && (envelope.body_len != body.len() as u64
-            || envelope.body_hash != hash::plain(body).0[..])
+        && (envelope.body_len != body.len() as u64 || envelope.body_hash != hash::plain(body).0[..])
     {
         return Err(VerifyError::Body);
     }

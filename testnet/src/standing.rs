@@ -6,12 +6,13 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use crate::admin::Admin;
-use crate::cairn::Cairn;
+use crate::cairn::{Cairn, args};
 use crate::cluster::Cluster;
 use crate::institutions;
 use crate::layout::Layout;
 use crate::plan::{self, ClusterPlan};
 use crate::programs::Programs;
+use crate::steps::count;
 
 /// Unless `--nodes` says otherwise.
 const DEFAULT_NODES: usize = 4;
@@ -59,10 +60,14 @@ pub async fn up(layout: Layout, nodes: Option<usize>) -> anyhow::Result<()> {
             plan::prepare(&layout, &cairn, &institutions, None).await?
         }
     };
+    let certified = Cairn::offline(&programs.cairn, layout.root(), &layout.commands_log())
+        .online(&plan.urls(), &plan.chain_id);
     let mut cluster = Cluster::new(&layout, &programs, plan)?;
     let formed = async {
         let started = cluster.start_all().await?;
         cluster.form().await?;
+        // After a restart there is nothing to read until the newest block is certified again.
+        certified.run(args!["checkpoint", "show"]).await?;
         anyhow::Ok(started)
     };
     let started = tokio::select! {
@@ -81,8 +86,9 @@ pub async fn up(layout: Layout, nodes: Option<usize>) -> anyhow::Result<()> {
     match started {
         0 => println!("\"{}\" runs already\n", layout.name()),
         n => println!(
-            "\"{}\" is up: {n} nodes started in {seconds:.1} s\n",
-            layout.name()
+            "\"{}\" is up: {} started in {seconds:.1} s\n",
+            layout.name(),
+            count(n as u64, "node", "nodes")
         ),
     }
     print_endpoints(&layout, &cluster.plan);
@@ -142,7 +148,11 @@ pub async fn down(layout: Layout, delete: bool) -> anyhow::Result<()> {
         let killed: Vec<_> = endings.iter().filter(|(_, code)| code.is_none()).collect();
         match endings.len() {
             0 => println!("\"{}\" does not run", layout.name()),
-            n => println!("\"{}\": {n} nodes stopped", layout.name()),
+            n => println!(
+                "\"{}\": {} stopped",
+                layout.name(),
+                count(n as u64, "node", "nodes")
+            ),
         }
         if !killed.is_empty() {
             bail!("did not end after SIGTERM and were killed: {killed:?}; their logs say why");

@@ -68,12 +68,6 @@ impl Failure {
     }
 }
 
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Failure {
-        Failure::Failed(format!("{error:#}"))
-    }
-}
-
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Failure {
         let reason = status.get_details_error_info().map(|info| info.reason);

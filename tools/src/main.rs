@@ -11,6 +11,7 @@ mod cli;
 mod commands;
 mod exit;
 mod key_file;
+mod nodes;
 mod output;
 mod progress;
 mod session;

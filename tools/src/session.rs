@@ -1,13 +1,11 @@
 //! A session: nodes to ask, and the one chain that is trusted.
 //!
 //! What holds here: the chain id is pinned by the user, never learned from a node; certificates and
-//! map proofs are verified before they are returned; a node that does not answer is passed over for
-//! the next, until the time is up. What stays out: submitting (`submit`), and what the verified
-//! answers mean (`commands`).
+//! map proofs are verified before they are returned. What stays out: which node answers (`nodes`),
+//! submitting (`submit`), and what the verified answers mean (`commands`).
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,26 +17,18 @@ use cairn_proto::v1;
 use cairn_proto::v1::code_status_service_client::CodeStatusServiceClient;
 use cairn_proto::v1::ledger_service_client::LedgerServiceClient;
 use cairn_proto::v1::lottery_service_client::LotteryServiceClient;
-use tokio::time::{Instant, sleep, timeout_at};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic::Status;
+use tonic::transport::Channel;
 
 use crate::cli::Global;
 use crate::exit::Failure;
+use crate::nodes::{Nodes, sentence};
 
+pub use crate::nodes::{Patience, passes};
 pub use crate::submit::sign_entry;
 
 /// The largest answer that is taken: a full block and its certificates, with room to spare.
 const MAX_ANSWER: usize = 16 << 20;
-/// A node that does not take the connection within this time is passed over.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// What may be on its way from a node before it must wait for this side, in bytes.
-const WINDOW: u32 = 8 << 20;
-/// The first pause before an answer is asked for again.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Pauses grow up to this one.
-const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Nodes to ask about one chain.
 #[derive(Debug)]
@@ -46,14 +36,6 @@ pub struct Session {
     /// The chain that the user pinned.
     pub chain: Arc<Chain>,
     nodes: Nodes,
-}
-
-/// Nodes, one of which is asked until it fails.
-#[derive(Debug)]
-struct Nodes {
-    all: Vec<(String, Channel)>,
-    asked: AtomicUsize,
-    timeout: Duration,
 }
 
 /// How an entry is named by users: by its id, or by its place in the log.
@@ -125,133 +107,6 @@ pub fn read_genesis(path: &Path) -> Result<Chain, Failure> {
         .map_err(|error| Failure::Failed(format!("{name} is no genesis: {error}")))
 }
 
-impl Nodes {
-    fn new(global: &Global) -> Result<Nodes, Failure> {
-        let all = global.nodes.iter().map(|url| {
-            let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| {
-                Failure::Usage(format!("--node {url} is no URL; write http://HOST:PORT"))
-            })?;
-            let channel = endpoint
-                .connect_timeout(CONNECT_TIMEOUT)
-                .initial_stream_window_size(WINDOW)
-                .initial_connection_window_size(WINDOW)
-                .tcp_nodelay(true)
-                .connect_lazy();
-            Ok((url.clone(), channel))
-        });
-        let all: Vec<_> = all.collect::<Result<_, Failure>>()?;
-        if all.is_empty() {
-            return Err(Failure::Usage("--node names no node".to_owned()));
-        }
-        Ok(Nodes {
-            all,
-            asked: AtomicUsize::new(0),
-            timeout: global.timeout,
-        })
-    }
-
-    fn asked(&self) -> &(String, Channel) {
-        &self.all[self.asked.load(Ordering::Relaxed) % self.all.len()]
-    }
-
-    async fn retry<T>(
-        &self,
-        what: &str,
-        mut call: impl AsyncFnMut(Channel) -> Result<T, Status>,
-    ) -> Result<T, Failure> {
-        let mut patience = Patience::new(self.timeout);
-        loop {
-            let (url, channel) = self.asked();
-            let status = match timeout_at(patience.deadline, call(channel.clone())).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) if !passes(&status) => {
-                    return Err(Failure::from(status).during(what));
-                }
-                Ok(Err(status)) => status,
-                Err(_) => Status::deadline_exceeded("no answer in time"),
-            };
-            let last = format!("{url}: {}", sentence(&status));
-            self.pass_over(what, &last, &mut patience).await?;
-        }
-    }
-
-    /// Turns to the next node, after a pause; fails when the time is up.
-    async fn pass_over(
-        &self,
-        what: &str,
-        last: &str,
-        patience: &mut Patience,
-    ) -> Result<(), Failure> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        if patience.pause().await {
-            return Ok(());
-        }
-        let (nodes, seconds) = (self.all.len(), self.timeout.as_secs());
-        Err(Failure::Failed(format!(
-            "{what}: none of {nodes} node(s) answered within {seconds} s; last, {last}; name other \
-             nodes with --node or wait longer with --timeout"
-        )))
-    }
-}
-
-/// How long and how often something is tried again.
-#[derive(Debug)]
-pub struct Patience {
-    /// When it ends.
-    pub deadline: Instant,
-    pause: Duration,
-}
-
-impl Patience {
-    /// From now on.
-    pub fn new(timeout: Duration) -> Patience {
-        Patience {
-            deadline: Instant::now() + timeout,
-            pause: FIRST_PAUSE,
-        }
-    }
-
-    /// Waits a moment, each time a longer one; false where the time is up.
-    pub async fn pause(&mut self) -> bool {
-        if Instant::now() + self.pause >= self.deadline {
-            return false;
-        }
-        sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LAST_PAUSE);
-        true
-    }
-
-    /// What is left.
-    pub fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-}
-
-/// Whether another node, or the same a moment later, may answer.
-pub fn passes(status: &Status) -> bool {
-    match status.code() {
-        Code::Unavailable | Code::Cancelled | Code::Aborted | Code::DeadlineExceeded => true,
-        Code::ResourceExhausted => status.get_details_retry_info().is_some(),
-        // Connections that broke arrive so.
-        Code::Unknown | Code::Internal => std::error::Error::source(status).is_some(),
-        _ => false,
-    }
-}
-
-/// What a node or the connection to it said.
-pub fn sentence(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
-}
-
 impl Session {
     /// Asks for the genesis and compares it with what the user pinned.
     pub async fn connect(global: &Global) -> Result<Session, Failure> {
@@ -291,7 +146,7 @@ impl Session {
 
     /// How long things are tried.
     pub(crate) fn timeout(&self) -> Duration {
-        self.nodes.timeout
+        self.nodes.timeout()
     }
 
     /// Calls a node; where it does not answer the next one, until the time is up.
@@ -437,13 +292,5 @@ mod tests {
         for bad in ["", "-1", "5c5c", &"z".repeat(64)] {
             assert!(bad.parse::<EntryKey>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        assert!(passes(&Status::unavailable("down")));
-        assert!(!passes(&Status::invalid_argument("bad")));
-        assert!(!passes(&Status::resource_exhausted("too large")));
-        assert!(!passes(&Status::internal("broken")));
     }
 }

@@ -5,6 +5,8 @@
 //! command. What a node says of an entry's state is its word; proofs come from `session`.
 
 use std::collections::VecDeque;
+use std::iter::Fuse;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_ledger::entry::{self, Draft};
@@ -14,18 +16,18 @@ use cairn_proto::v1;
 use cairn_proto::v1::{EntryState, WaitFor};
 use ed25519_dalek::SigningKey;
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Status};
 
 use crate::exit::Failure;
+use crate::nodes::next_message;
 use crate::session::{Patience, Session, ledger_client, passes};
 use crate::system;
 
 /// How long a signed entry may wait to be recorded.
 const LIFETIME_MS: u64 = 600_000;
 /// How long one call waits at the node before this side looks again.
-const CALL: std::time::Duration = std::time::Duration::from_secs(10);
+const CALL: Duration = Duration::from_secs(10);
 /// Entries on their way without an answer: at most so many bodies are in memory, and enough to
 /// fill blocks.
 const IN_FLIGHT: usize = 32;
@@ -143,13 +145,28 @@ impl Session {
             request.set_timeout(patience.left().min(CALL));
             let answer = ledger_client(self.channel()).submit_entry(request).await;
             match answer {
-                Ok(answer) => return Ok(answer.into_inner().status.unwrap_or_default()),
+                Ok(answer) => {
+                    let status = answer.into_inner().status.unwrap_or_default();
+                    self.about(entry, &status)?;
+                    return Ok(status);
+                }
                 Err(status) if passes(&status) => {
                     self.pass_over(&what, &status, patience).await?;
                 }
                 Err(status) => return Err(Failure::from(status).during(&what)),
             }
         }
+    }
+
+    /// Whether the node answered about the entry that was handed in.
+    fn about(&self, entry: &v1::SignedEntry, status: &v1::EntryStatus) -> Result<(), Failure> {
+        let id = entry_id(entry);
+        if status.entry_id == id.as_bytes().as_slice() {
+            return Ok(());
+        }
+        let (node, other) = (self.node(), hex::encode(&status.entry_id));
+        let message = format!("{node} answered about entry {other}, not {id}; ask another node");
+        Err(Failure::Failed(message))
     }
 
     /// Asks how far a committed entry is, until it is as far as wanted or the time is up. One that
@@ -235,7 +252,9 @@ impl Session {
         let call = client.submit_entries(ReceiverStream::new(requests));
         let mut answers = call.await?.into_inner();
         while !queue.waiting.is_empty() {
-            let status = self.next_answer(&mut answers).await?;
+            let answer = next_message(&mut answers).await?;
+            let answer = answer.ok_or_else(|| Status::unavailable("the node ended the stream"))?;
+            let status = answer.status.unwrap_or_default();
             let status = self.settle(queue, status, wait).await?;
             progress(queue.answered.len(), &status);
             queue.waiting.pop_front();
@@ -243,17 +262,6 @@ impl Session {
             queue.fill(&mut out, wait);
         }
         Ok(())
-    }
-
-    async fn next_answer(
-        &self,
-        answers: &mut Streaming<v1::SubmitEntriesResponse>,
-    ) -> Result<v1::EntryStatus, Broken> {
-        let deadline = tokio::time::Instant::now() + self.timeout();
-        let answer = timeout_at(deadline, answers.message()).await;
-        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer in time"))??;
-        let answer = answer.ok_or_else(|| Status::unavailable("the node ended the stream"))?;
-        Ok(answer.status.unwrap_or_default())
     }
 
     /// The final status of the entry at the front of the queue, whose answer this is.
@@ -266,14 +274,9 @@ impl Session {
         let Some(front) = queue.waiting.front() else {
             return Ok(status);
         };
-        let id = entry_id(front);
-        if status.entry_id != id.as_bytes().as_slice() {
-            let other = hex::encode(&status.entry_id);
-            let message = format!("{} answered about {other}, not {id}", self.node());
-            return Err(Broken::Final(Failure::Failed(message)));
-        }
         let number = queue.answered.len() + 1;
         let finish = async {
+            self.about(front, &status)?;
             accepted(&status)?;
             if reached(&status, wait) {
                 return Ok(status);
@@ -306,7 +309,7 @@ impl From<Status> for Broken {
 
 /// Entries on their way.
 struct Queue<I> {
-    entries: I,
+    entries: Fuse<I>,
     /// Handed in, not answered.
     waiting: VecDeque<v1::SignedEntry>,
     answered: Vec<v1::EntryStatus>,
@@ -317,7 +320,7 @@ type Out = mpsc::Sender<v1::SubmitEntriesRequest>;
 impl<I: Iterator<Item = v1::SignedEntry>> Queue<I> {
     fn new(entries: I) -> Self {
         Queue {
-            entries,
+            entries: entries.fuse(),
             waiting: VecDeque::new(),
             answered: Vec::new(),
         }

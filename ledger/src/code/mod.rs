@@ -32,10 +32,7 @@ pub fn mandate_key(authority: &[u8], region: &str) -> Vec<u8> {
     [authority, region.as_bytes()].concat()
 }
 
-pub(crate) fn put_mandate<S: StateRead + ?Sized>(
-    ctx: &mut Ctx<'_, '_, S>,
-    mandate: &v1::Mandate,
-) {
+pub(crate) fn put_mandate<S: StateRead + ?Sized>(ctx: &mut Ctx<'_, '_, S>, mandate: &v1::Mandate) {
     let key = mandate_key(&mandate.authority, &mandate.region);
     ctx.map_put(MANDATE_NAMESPACE, &key, canonical::encode(mandate));
 }

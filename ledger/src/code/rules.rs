@@ -229,7 +229,9 @@ fn chunk<S: StateRead + ?Sized>(
     };
 
     state.received += codes.len() as u32;
-    state.last_code = codes.last().map_or_else(Bytes::new, |code| code.to_vec().into());
+    state.last_code = codes
+        .last()
+        .map_or_else(Bytes::new, |code| code.to_vec().into());
     state.chunk_leaves.push(leaf_index);
     state.applied = effects.is_some();
     ctx.map_put(ORDER_NAMESPACE, &chunk.order_id, canonical::encode(&state));
@@ -261,14 +263,8 @@ fn effects<S: StateRead + ?Sized>(
     for (code, expected) in changes {
         let found = ctx.map_message(NAMESPACE, &code)?;
         let before: v1::CodeState = found.ok_or(RejectReason::CodeUnknown)?;
-        require(
-            before.region == order.region,
-            RejectReason::OutsideMandate,
-        )?;
-        require(
-            before.sequence == expected,
-            RejectReason::CodeStaleSequence,
-        )?;
+        require(before.region == order.region, RejectReason::OutsideMandate)?;
+        require(before.sequence == expected, RejectReason::CodeStaleSequence)?;
         let after = v1::CodeState {
             status: order.status,
             sequence: before.sequence + 1,

@@ -137,8 +137,9 @@ pub async fn run(story: &mut Story, cluster: &mut Cluster) -> anyhow::Result<Dra
     let drawn_seed = Field(&beacon, "seed").text()?;
     let beacon_round = Field(&beacon, "round").number()?;
     let label = Field(&beacon, "beacon").text()?;
-    let detail =
-        format!("round {beacon_round} ({label}), waited for beside the codes; the draw is made");
+    let detail = format!(
+        "round {beacon_round} ({label}), awaited while the codes were issued; every node draws"
+    );
     story.steps.done("beacon and draw", detail, beacon_took);
 
     let crash = publish(story, cluster, &id, &institute).await?;

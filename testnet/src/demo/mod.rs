@@ -114,7 +114,7 @@ pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
             let stopped = cluster.stop_all().await;
             let logs = layout.root().display();
             stopped.context("stopping the cluster")?;
-            Err(error.context(format!("the demo failed; logs are in {logs}{nodes}")))
+            bail!("{error:#}{nodes}\nThe demo failed. What it wrote, with all logs, is in {logs}")
         }
     }
 }

@@ -140,9 +140,13 @@ impl Report {
         line("lottery", &self.lottery_id);
         let winners = thousands(self.winners.into());
         let applicants = thousands(self.applicants.into());
+        let others = match self.applicants > self.winners {
+            true => ", all others ranked to wait",
+            false => "",
+        };
         line(
             "draw",
-            format!("{winners} of {applicants} applicants, everybody else ranked to wait"),
+            format!("{winners} of {applicants} applicants{others}"),
         );
         line("seed", &self.lottery_seed);
         line("ranking root", &self.ranking_root);
@@ -166,8 +170,12 @@ impl Report {
         let checkpoint = &self.checkpoint;
         heading("Who cosigned the newest checkpoint");
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-        let cosigners = checkpoint["cosigners"].as_array();
-        for cosigner in cosigners.map(Vec::as_slice).unwrap_or_default() {
+        let mut cosigners = checkpoint["cosigners"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        cosigners.sort_by_key(|cosigner| (text(&cosigner["role"]), text(&cosigner["institution"])));
+        for cosigner in &cosigners {
             let (name, role) = (text(&cosigner["institution"]), text(&cosigner["role"]));
             line(
                 &role,

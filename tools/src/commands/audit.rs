@@ -21,6 +21,7 @@ use tonic::{Status, Streaming};
 
 use crate::cli::Global;
 use crate::exit::Failure;
+use crate::nodes::next_message;
 use crate::output::{self, count, line};
 use crate::progress::{self, Bar};
 use crate::session::{Patience, Session, certify, ledger_client, passes};
@@ -108,7 +109,7 @@ async fn follow(
     bar: &Bar,
 ) -> Result<Option<Status>, Failure> {
     while replay.next <= last {
-        match blocks.message().await {
+        match next_message(blocks).await {
             Ok(Some(message)) => {
                 replay.block(&message)?;
                 bar.set_position(replay.next);

@@ -97,11 +97,8 @@ impl Ledger {
         let folder = tempfile::tempdir().unwrap();
         let chain = genesis(folder.path());
         let document = hash::plain(b"a document");
-        let entry = evidence(
-            &chain,
-            &secret(&folder.path().join("author.key")),
-            &document,
-        );
+        let author = secret(&folder.path().join("author.key"));
+        let entry = evidence(&chain, &author, &document, 7);
         let mut state = MemoryState::default();
         state.commit(apply::genesis_block(&chain).unwrap().writes);
         let block = block(&chain, &state, vec![entry.clone()]);
@@ -115,6 +112,12 @@ impl Ledger {
             entry,
             document,
         }
+    }
+
+    /// An entry like the recorded one.
+    pub fn evidence(&self, nonce: u8) -> v1::SignedEntry {
+        let author = secret(&self.folder.path().join("author.key"));
+        evidence(&self.chain, &author, &self.document, nonce)
     }
 
     /// The block's certificate, by so many members.
@@ -220,12 +223,12 @@ fn block(chain: &Chain, state: &MemoryState, entries: Vec<v1::SignedEntry>) -> A
     apply::apply(chain, state, &proposal, 1, &|_| false).unwrap()
 }
 
-fn evidence(chain: &Chain, author: &SigningKey, document: &Hash) -> v1::SignedEntry {
+fn evidence(chain: &Chain, author: &SigningKey, document: &Hash, nonce: u8) -> v1::SignedEntry {
     let draft = Draft {
         kind: v1::EntryKind::Evidence,
         visibility: v1::Visibility::Public,
         subject: document.to_bytes(),
-        nonce: [7; 16],
+        nonce: [nonce; 16],
         not_after_ms: chain.genesis.created_at_ms + 60_000,
         body: canonical::encode(&v1::Evidence {
             hash: document.to_bytes(),

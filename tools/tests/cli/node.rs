@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cairn_proto::v1;
 use cairn_proto::v1::ledger_service_server::{LedgerService, LedgerServiceServer};
@@ -23,12 +24,16 @@ pub struct Answers {
     pub map_receipt: v1::MapReceipt,
     /// The statuses of a submitted entry, one call after the other; the last one stays.
     pub states: Vec<v1::EntryState>,
+    /// Streams of entries break after so many answers.
+    pub breaks_after: Option<usize>,
 }
 
 /// A running node; it ends with its value.
 pub struct Node {
     /// Where it listens.
     pub url: String,
+    /// The ids of the entries that came on streams.
+    pub streamed: Arc<Mutex<Vec<Vec<u8>>>>,
     _runtime: Runtime,
 }
 
@@ -38,14 +43,17 @@ impl Node {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = runtime.block_on(TcpListener::bind(any)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let streamed = Arc::new(Mutex::new(Vec::new()));
         let service = Scripted {
             answers,
             calls: AtomicUsize::new(0),
+            streamed: streamed.clone(),
         };
         let server = Server::builder().add_service(LedgerServiceServer::new(service));
         runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Node {
             url,
+            streamed,
             _runtime: runtime,
         }
     }
@@ -54,9 +62,30 @@ impl Node {
 struct Scripted {
     answers: Answers,
     calls: AtomicUsize,
+    streamed: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Scripted {
+    /// Notes an entry that came on a stream, and certifies it; or breaks the stream.
+    fn certify(
+        &self,
+        request: v1::SubmitEntriesRequest,
+        index: usize,
+    ) -> Result<v1::SubmitEntriesResponse, Status> {
+        if self.answers.breaks_after == Some(index) {
+            return Err(Status::unavailable("this node goes down"));
+        }
+        let entry = request.entry.unwrap_or_default();
+        let id = blake3::hash(&entry.envelope).as_bytes().to_vec();
+        self.streamed.lock().unwrap().push(id.clone());
+        let status = Some(v1::EntryStatus {
+            entry_id: id.into(),
+            state: v1::EntryState::Certified.into(),
+            ..v1::EntryStatus::default()
+        });
+        Ok(v1::SubmitEntriesResponse { status })
+    }
+
     fn status(&self, entry_id: &[u8]) -> v1::EntryStatus {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let states = &self.answers.states;
@@ -145,6 +174,23 @@ scripted! {
             Ok(Response::new(v1::SubmitEntryResponse { status }))
         }
 
+        async fn submit_entries(
+            &self,
+            request: Request<Streaming<v1::SubmitEntriesRequest>>,
+        ) -> Result<Response<Self::SubmitEntriesStream>, Status> {
+            let mut entries = request.into_inner();
+            let mut answers = Vec::new();
+            while let Some(request) = entries.message().await? {
+                let answer = self.certify(request, answers.len());
+                let broken = answer.is_err();
+                answers.push(answer);
+                if broken {
+                    break;
+                }
+            }
+            Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
+        }
+
         async fn get_entry_status(
             &self,
             request: Request<v1::GetEntryStatusRequest>,
@@ -153,7 +199,6 @@ scripted! {
             Ok(Response::new(v1::GetEntryStatusResponse { status }))
         }
     }
-    submit_entries: Streaming<v1::SubmitEntriesRequest> => Self::SubmitEntriesStream,
     watch_checkpoints: v1::WatchCheckpointsRequest => Self::WatchCheckpointsStream,
     get_entry: v1::GetEntryRequest => v1::GetEntryResponse,
     list_entries: v1::ListEntriesRequest => v1::ListEntriesResponse,

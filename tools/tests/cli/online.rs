@@ -155,3 +155,39 @@ fn a_rejected_entry_is_exit_1_and_one_that_stays_uncommitted_exit_3() {
     let pending = said(submit(&[EntryState::Pending]).code(3));
     assert!(pending.contains("cairn entry status"), "{pending}");
 }
+
+#[test]
+fn a_stream_that_breaks_goes_on_at_the_next_node_from_the_first_entry_without_an_answer() {
+    let ledger = Ledger::new();
+    let [first, second] = [Some(2), None].map(|breaks_after| {
+        Node::start(Answers {
+            breaks_after,
+            ..honest(&ledger)
+        })
+    });
+    let entries: Vec<_> = (0..5).map(|nonce| ledger.evidence(nonce)).collect();
+    let files = entries.iter().enumerate().map(|(at, entry)| {
+        let file = ledger.write(&format!("{at}.bin"), &canonical::encode(entry));
+        file.to_str().unwrap().to_owned()
+    });
+    let files: Vec<_> = files.collect();
+    let (id, nodes) = (
+        ledger.chain.id.to_string(),
+        format!("{},{}", first.url, second.url),
+    );
+    let mut args = vec!["entry", "submit", "--chain-id", &id, "--node", &nodes];
+    args.extend(files.iter().map(String::as_str));
+    let said = json(&args);
+    let ids = entries
+        .iter()
+        .map(|entry| blake3::hash(&entry.envelope).as_bytes().to_vec());
+    let ids: Vec<_> = ids.collect();
+    let answered = said
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|said| &said["entry_id"]);
+    assert!(answered.eq(ids.iter().map(hex::encode).collect::<Vec<_>>().iter()));
+    assert_eq!(*first.streamed.lock().unwrap(), ids[..2]);
+    assert_eq!(*second.streamed.lock().unwrap(), ids[2..]);
+}

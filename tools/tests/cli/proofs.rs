@@ -97,6 +97,18 @@ fn another_ledger_and_a_missing_quorum_have_their_exit_codes() {
         (11, &"QUORUM_NOT_MET".into())
     );
     assert_eq!(verify(Path::new("/no/such/file"), &id).0, 1);
+
+    // Only an applicant's row can be opened.
+    let args = [
+        "proof",
+        "verify",
+        file.to_str().unwrap(),
+        "--receipts",
+        "x",
+        "--chain-id",
+        &id,
+    ];
+    cairn(&args).assert().code(2);
 }
 
 #[test]

@@ -38,7 +38,8 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
     let tags = new_tags(ctx.state, lottery.open_leaf_index, first, columns.rows())?;
 
     for (key, serial) in tags {
-        ctx.state.put(key, serial.to_be_bytes().to_vec());
+        // MAX_LOTTERY_ROWS fits.
+        ctx.state.put(key, (serial as u32).to_be_bytes().to_vec());
     }
     let leaves: Vec<Hash> = columns.rows().map(|row| row.leaf_hash()).collect();
     let root = log::append(ctx.state, &TreeId::roster(&id), first, &leaves)?;

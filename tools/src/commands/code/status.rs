@@ -7,15 +7,18 @@ use std::path::PathBuf;
 
 use cairn_ledger::code::{NAMESPACE, effective_status};
 use cairn_ledger::hash::Hash;
-use cairn_ledger::verify::{self, VerifiedValue};
+use cairn_ledger::verify::VerifiedValue;
 use cairn_proto::v1;
 use clap::Args;
+use prost::Message as _;
 use serde::Serialize;
 
 use super::{in_words, states};
+use crate::certificate::Certificate;
 use crate::cli::Global;
+use crate::commands::proof;
 use crate::exit::Failure;
-use crate::output::{self, line, timestamp};
+use crate::output::{self, count, line, timestamp};
 use crate::session::{Session, parse_hash};
 use crate::system;
 
@@ -34,19 +37,15 @@ pub struct Status {
 pub async fn run(global: &Global, args: Status) -> Result<(), Failure> {
     let session = Session::connect(global).await?;
     let (receipt, value) = session.map_receipt(NAMESPACE, args.code.as_bytes()).await?;
-    let file = verify::write_file(&v1::ProofFile {
-        genesis: session.chain.bytes.clone(),
-        map_receipt: Some(receipt),
-        ..Default::default()
-    });
+    let file = proof::of_map(&session.chain, receipt);
+    let proof_bytes = file.encoded_len();
     if let Some(path) = &args.out {
-        std::fs::write(path, &file)
-            .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+        proof::write(path, file)?;
     }
     match &value.value {
         Some(bytes) => {
             let state = states::decode(args.code.as_bytes(), bytes)?;
-            let shown = Shown::of(&args.code, &state, &value, file.len());
+            let shown = Shown::of(&args.code, &state, &value, proof_bytes);
             output::print(global, &shown, Shown::table);
             Ok(())
         }
@@ -77,9 +76,8 @@ struct Shown {
     lapses_at_ms: u64,
     on_lapse: &'static str,
     order_id: String,
-    certified_at_height: u64,
-    latest_as_of_ms: u64,
     proof_bytes: usize,
+    certificate: Certificate,
 }
 
 impl Shown {
@@ -101,9 +99,8 @@ impl Shown {
             lapses_at_ms: state.lapses_at_ms,
             on_lapse: in_words(state.on_lapse()),
             order_id: hex::encode(&state.order_id),
-            certified_at_height: value.checkpoint.header().height,
-            latest_as_of_ms: value.checkpoint.latest_as_of_ms(),
             proof_bytes,
+            certificate: Certificate::of(&value.checkpoint),
         }
     }
 
@@ -123,13 +120,16 @@ impl Shown {
         if !self.order_id.is_empty() {
             lines.push(line("set by order", &self.order_id));
         }
-        let (height, as_of) = (self.certified_at_height, timestamp(self.latest_as_of_ms));
-        let proven = format!("under the certified map of block {height}, latest as of {as_of}");
-        lines.push(line("proven", proven));
+        let height = count(self.certificate.height);
+        lines.push(line(
+            "proven",
+            format!("under the certified map of block {height}"),
+        ));
         lines.push(line(
             "not proven",
             "whose code it is; that nothing changed after that time",
         ));
+        lines.extend(self.certificate.summary());
         lines
     }
 }

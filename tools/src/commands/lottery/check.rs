@@ -14,9 +14,10 @@ use serde::Serialize;
 
 use super::receipts::{self, Receipt};
 use super::state::stage_in_words;
+use crate::certificate::Certificate;
 use crate::cli::Global;
 use crate::exit::Failure;
-use crate::output::{self, count, line, timestamp};
+use crate::output::{self, count, line};
 use crate::session::{Session, lottery_client, parse_hash, refused};
 
 /// What `check` takes.
@@ -58,11 +59,8 @@ pub async fn run(global: &Global, args: Check) -> Result<(), Failure> {
     };
     let (checked, checkpoint) =
         verify::applicant(&session.chain, &proof, Some(&opening)).map_err(refused)?;
-    let standing = Standing::of(&args, &checked, checkpoint.header().height);
-    output::print(global, &standing, |standing| {
-        let as_of = timestamp(checkpoint.latest_as_of_ms());
-        standing.table(&checked, &as_of)
-    });
+    let standing = Standing::of(&args, &checked, Certificate::of(&checkpoint));
+    output::print(global, &standing, |standing| standing.table(&checked));
     Ok(())
 }
 
@@ -76,7 +74,7 @@ fn find(args: &Check) -> Result<Receipt, Failure> {
 }
 
 /// A verdict as it is printed.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct Standing {
     verdict: &'static str,
     lottery_id: String,
@@ -94,24 +92,25 @@ struct Standing {
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<u64>,
     stage: &'static str,
-    certified_at_height: u64,
+    certificate: Certificate,
 }
 
 impl Standing {
-    fn of(args: &Check, checked: &Checked, height: u64) -> Standing {
+    fn of(args: &Check, checked: &Checked, certificate: Certificate) -> Standing {
         let base = Standing {
+            verdict: "not drawn yet",
             lottery_id: args.id.to_string(),
             serial: args.serial,
             tier: checked.row.tier,
+            rank: None,
+            batch: None,
+            published: None,
+            place: None,
             stage: stage_in_words(checked.lottery.stage()),
-            certified_at_height: height,
-            ..Default::default()
+            certificate,
         };
         match checked.verdict {
-            Verdict::NotDrawnYet { .. } => Standing {
-                verdict: "not drawn yet",
-                ..base
-            },
+            Verdict::NotDrawnYet { .. } => base,
             Verdict::Won {
                 rank,
                 batch,
@@ -132,19 +131,19 @@ impl Standing {
         }
     }
 
-    fn table(&self, checked: &Checked, as_of: &str) -> Vec<(String, String)> {
-        vec![
+    fn table(&self, checked: &Checked) -> Vec<(String, String)> {
+        let rows = count(checked.lottery.rows);
+        let height = count(self.certificate.height);
+        let mut lines = vec![
             line("verdict", self.in_words(checked)),
             line("lottery", &self.lottery_id),
             line("serial", self.serial),
             line(
                 "proven",
                 format!(
-                    "your salt opens this row, and the row is in the frozen roster of {} rows\n\
+                    "the salt opens this row, and the row is in the roster of {rows} rows\n\
                      the ticket was computed again from the certified seed\n\
-                     all of it under the certified checkpoint {}, latest as of {as_of}",
-                    count(checked.lottery.rows),
-                    self.certified_at_height,
+                     all of it under the certified map of block {height}"
                 ),
             ),
             line(
@@ -152,7 +151,9 @@ impl Standing {
                 "that the roster names the people it should; that everybody else's rank is right\n\
                  (cairn lottery recompute shows that)",
             ),
-        ]
+        ];
+        lines.extend(self.certificate.summary());
+        lines
     }
 
     fn in_words(&self, checked: &Checked) -> String {

@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use super::record::Record;
 use super::state::Proven;
+use crate::certificate::Certificate;
 use crate::cli::Global;
 use crate::exit::Failure;
-use crate::output::{self, count, line, timestamp};
+use crate::output::{self, count, line};
 use crate::progress;
 use crate::session::{Session, parse_hash};
 
@@ -58,9 +59,9 @@ pub async fn run(global: &Global, args: Recompute) -> Result<(), Failure> {
         draw_ms,
         compute_seconds: computing.elapsed().as_secs_f64(),
         seconds: started.elapsed().as_secs_f64(),
+        certificate: Certificate::of(&lottery.checkpoint),
     };
-    let as_of = timestamp(lottery.checkpoint.latest_as_of_ms());
-    output::print(global, &recomputed, |recomputed| recomputed.table(&as_of));
+    output::print(global, &recomputed, Recomputed::table);
     Ok(())
 }
 
@@ -111,12 +112,13 @@ struct Recomputed {
     compute_seconds: f64,
     /// With fetching and proving.
     seconds: f64,
+    certificate: Certificate,
 }
 
 impl Recomputed {
-    fn table(&self, as_of: &str) -> Vec<(String, String)> {
+    fn table(&self) -> Vec<(String, String)> {
         let (chunks, batches) = (self.chunks as u64, self.batches as u64);
-        vec![
+        let mut lines = vec![
             line("lottery", &self.lottery_id),
             line(
                 "rows",
@@ -133,10 +135,8 @@ impl Recomputed {
             ),
             line(
                 "result",
-                format!(
-                    "the same: roster, contributions, beacon, seed, ranking, cut-offs and batches\n\
-                     are what the certified state says, latest as of {as_of}"
-                ),
+                "the same: roster, contributions, beacon, seed, ranking, cut-offs and batches\n\
+                 are what the certified state says",
             ),
             line("not proven", "that the roster names the people it should"),
             line(
@@ -146,7 +146,9 @@ impl Recomputed {
                     self.draw_ms, self.compute_seconds, self.seconds
                 ),
             ),
-        ]
+        ];
+        lines.extend(self.certificate.summary());
+        lines
     }
 }
 

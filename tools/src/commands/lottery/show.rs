@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::state::{Proven, stage_in_words};
+use crate::certificate::Certificate;
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::output::{self, count, line, timestamp};
@@ -95,8 +96,7 @@ struct Shown {
     seed: String,
     tiers: Vec<ShownTier>,
     document_hash: String,
-    certified_at_height: u64,
-    latest_as_of_ms: u64,
+    certificate: Certificate,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,8 +142,7 @@ impl Shown {
             seed: hex::encode(&state.seed),
             tiers: tiers(rules, state),
             document_hash: hex::encode(&state.document_hash),
-            certified_at_height: lottery.checkpoint.header().height,
-            latest_as_of_ms: lottery.checkpoint.latest_as_of_ms(),
+            certificate: Certificate::of(&lottery.checkpoint),
         })
     }
 
@@ -175,9 +174,12 @@ impl Shown {
         if !self.document_hash.is_empty() {
             lines.push(line("notary's document", &self.document_hash));
         }
-        let (height, as_of) = (self.certified_at_height, timestamp(self.latest_as_of_ms));
-        let proven = format!("under the certified map of block {height}, latest as of {as_of}");
-        lines.push(line("proven", proven));
+        let height = count(self.certificate.height);
+        lines.push(line(
+            "proven",
+            format!("under the certified map of block {height}"),
+        ));
+        lines.extend(self.certificate.summary());
         lines
     }
 

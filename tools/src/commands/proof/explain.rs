@@ -250,7 +250,11 @@ pub fn applicant(
 
 fn standing(proof: &v1::ApplicantProof, checked: &Checked) -> Vec<String> {
     let (serial, lottery) = (proof.serial, hex::encode(&proof.lottery_id));
-    let row = format!("serial {serial} is in the frozen roster of lottery {lottery}");
+    let roster = match checked.lottery.stage() {
+        v1::LotteryStage::Open => "roster so far",
+        _ => "frozen roster",
+    };
+    let row = format!("serial {serial} is in the {roster} of lottery {lottery}");
     let verdict = match &checked.verdict {
         Verdict::NotDrawnYet { .. } => "the lottery is not drawn yet".to_owned(),
         Verdict::Won {

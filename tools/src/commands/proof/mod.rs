@@ -292,37 +292,48 @@ impl Verify {
         let read = verify::read_file(&pinned, &bytes);
         let (chain, file) =
             read.map_err(|error| Failure::InvalidProof(format!("{name}: {error}")))?;
-        let explained = self
-            .explain(&chain, &file)
-            .map_err(|failure| failure.during(&name))?;
+        let opening = self.opening(file.applicant.as_ref())?;
+        let explained = explained(&chain, &file, opening.as_ref());
+        let explained = explained.map_err(|failure| failure.during(&name))?;
         output::print(global, &explained, Explained::table);
         Ok(())
     }
 
-    fn explain(&self, chain: &Chain, file: &v1::ProofFile) -> Result<Explained, Failure> {
-        match (&file.receipt, &file.map_receipt, &file.applicant) {
-            (Some(receipt), None, None) => explain::entry(chain, receipt, &file.body),
-            (None, Some(receipt), None) => explain::map(chain, receipt),
-            (None, None, Some(proof)) => {
-                let opening = self.opening(proof.serial)?;
-                explain::applicant(chain, proof, opening.as_ref())
-            }
-            _ => Err(Failure::InvalidProof(
-                "holds not exactly one proof".to_owned(),
-            )),
-        }
-    }
-
     /// What opens the row, where the user has it.
-    fn opening(&self, serial: u64) -> Result<Option<Opening>, Failure> {
-        if let Some(path) = &self.receipts {
-            return Opening::from_receipts(path, serial).map(Some);
-        }
+    fn opening(&self, proof: Option<&v1::ApplicantProof>) -> Result<Option<Opening>, Failure> {
         let pair = self.salt.zip(self.identity.as_ref());
+        let Some(proof) = proof else {
+            if self.receipts.is_some() || pair.is_some() {
+                let message = "only an applicant's proof can be opened; leave --receipts, --salt \
+                               and --identity out";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+            return Ok(None);
+        };
+        if let Some(path) = &self.receipts {
+            return Opening::from_receipts(path, proof.serial).map(Some);
+        }
         Ok(pair.map(|(salt, identity)| Opening {
             salt: salt.0,
             identity: identity.clone().into_bytes(),
             holder_key: self.holder_key.clone().unwrap_or_default().to_vec(),
         }))
+    }
+}
+
+/// Verifies the one proof in a file.
+fn explained(
+    chain: &Chain,
+    file: &v1::ProofFile,
+    opening: Option<&Opening>,
+) -> Result<Explained, Failure> {
+    match (&file.receipt, &file.map_receipt, &file.applicant) {
+        (Some(receipt), None, None) => explain::entry(chain, receipt, &file.body),
+        (None, Some(receipt), None) => explain::map(chain, receipt),
+        (None, None, Some(proof)) => explain::applicant(chain, proof, opening),
+        _ => {
+            let message = "holds not exactly one proof";
+            Err(Failure::InvalidProof(message.to_owned()))
+        }
     }
 }
