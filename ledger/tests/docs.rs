@@ -278,6 +278,13 @@ fn operations_list_every_setting_metric_and_reason() {
     for gauge in gauges {
         must("metric", &format!("cairn_{gauge}"));
     }
+    let (_, logs) = operations.split_once("## Logs").unwrap();
+    let (logs, _) = logs.split_once("\n## ").unwrap();
+    let (sources, rows) = (sources("src"), between(logs, "\n| `", "` |"));
+    assert!(rows.len() >= 5);
+    for words in rows {
+        assert!(sources.contains(words), "no source logs: {words}");
+    }
     let shouted = |t: &&&str| t.len() > 4 && t.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     let places = [
         "node/src/grpc/errors.rs",

@@ -32,7 +32,7 @@ const CALL: Duration = Duration::from_secs(10);
 /// fill blocks.
 const IN_FLIGHT: usize = 32;
 
-/// Composes and signs an entry for a chain: a fresh nonce, and ten minutes to be recorded in.
+/// Composes and signs an entry for a chain, as [`draft`] has it.
 pub fn sign_entry(
     chain: &Chain,
     kind: v1::EntryKind,
@@ -42,17 +42,28 @@ pub fn sign_entry(
     author: &SigningKey,
     approvers: &[&SigningKey],
 ) -> v1::SignedEntry {
+    let draft = draft(chain, kind, visibility, subject, body);
+    entry::compose(&chain.id, draft, author, approvers)
+}
+
+/// An entry to sign: with a fresh nonce, and ten minutes to be recorded in.
+pub fn draft(
+    chain: &Chain,
+    kind: v1::EntryKind,
+    visibility: v1::Visibility,
+    subject: Bytes,
+    body: Bytes,
+) -> Draft {
     // Half of what the genesis allows, so that clocks may differ.
     let lifetime = LIFETIME_MS.min(chain.limits().max_entry_lifetime_ms / 2);
-    let draft = Draft {
+    Draft {
         kind,
         visibility,
         subject,
         nonce: system::random(),
         not_after_ms: system::now_ms().saturating_add(lifetime),
         body,
-    };
-    entry::compose(&chain.id, draft, author, approvers)
+    }
 }
 
 /// The id of a signed entry.

@@ -81,10 +81,12 @@ fn joined(r: &Key, s: &Key) -> [u8; 64] {
     [&r[..], s].concat().try_into().unwrap()
 }
 
+type Sign = Box<dyn Fn(&[u8]) -> [u8; 64]>;
+
 /// Who signs, and how, whatever the message.
 struct Hostile {
     key: Key,
-    sign: Box<dyn Fn(&[u8]) -> [u8; 64]>,
+    sign: Sign,
 }
 
 /// Puts one hostile key on every path and asks for its answer. What is signed differs for entries
@@ -241,7 +243,7 @@ fn a_second_spelling_of_a_valid_signature_is_refused_everywhere() {
     let secret = key(NOTARY);
     let a = secret.to_scalar();
     let key = *secret.verifying_key().as_bytes();
-    let hostile = |sign: Box<dyn Fn(&[u8]) -> [u8; 64]>| one_answer(&Hostile { key, sign });
+    let hostile = |sign: Sign| one_answer(&Hostile { key, sign });
 
     let honest = key_signer();
     assert_eq!(hostile(Box::new(honest)), [true, true]);

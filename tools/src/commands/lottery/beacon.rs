@@ -54,6 +54,9 @@ pub struct Beacon {
     /// The round of a public beacon, as JSON: {"round": N, "signature": "HEX"}
     #[arg(long, value_name = "FILE", conflicts_with = "dev_key")]
     from_file: Option<PathBuf>,
+    /// Rehearsals: sign the pinned round before its time, as no public beacon would
+    #[arg(long, requires = "dev_key")]
+    early: bool,
 }
 
 /// Hands in the pinned round, when its time has come.
@@ -68,7 +71,9 @@ pub async fn run(global: &Global, args: Beacon) -> Result<(), Failure> {
     wait(global, "seconds to the close", close + CLOCK_MARGIN_MS).await;
     let notes = show_close(&session, &lottery, &author).await?;
     let round_time = lottery.round_time_ms()?;
-    wait(global, "seconds to the round", round_time).await;
+    if !args.early {
+        wait(global, "seconds to the round", round_time).await;
+    }
 
     let round = lottery.state.beacon_round;
     let signature = source.signature(round);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use cairn_ledger::canonical;
+use cairn_ledger::{canonical, entry};
 use cairn_proto::v1::{self, EntryKind, Visibility, WaitFor};
 use clap::Args;
 
@@ -13,8 +13,8 @@ use super::state::Proven;
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::key_file;
-use crate::session::{Session, sign_entry};
-use crate::submit::entry_id;
+use crate::session::Session;
+use crate::submit::{draft, entry_id};
 
 /// What `open` takes.
 #[derive(Debug, Args)]
@@ -28,6 +28,17 @@ pub struct Open {
     /// The author key of the notary that the rules name
     #[arg(long, value_name = "FILE")]
     notary_key: PathBuf,
+    /// Rehearsals: this nonce instead of a random one, so that the lottery's id can be foreseen
+    #[arg(long, value_name = "HEX", value_parser = parse_nonce)]
+    nonce: Option<[u8; 16]>,
+    /// Rehearsals: until when the entry may be recorded, milliseconds since 1970
+    #[arg(long, value_name = "MS")]
+    not_after_ms: Option<u64>,
+}
+
+fn parse_nonce(text: &str) -> Result<[u8; 16], String> {
+    let bytes = hex::decode(text).ok().and_then(|b| b.try_into().ok());
+    bytes.ok_or_else(|| "must be 32 hex digits".to_owned())
 }
 
 /// Opens a lottery.
@@ -42,15 +53,16 @@ pub async fn run(global: &Global, args: Open) -> Result<(), Failure> {
         )));
     }
     let session = Session::connect(global).await?;
-    let entry = sign_entry(
+    let mut draft = draft(
         &session.chain,
         EntryKind::LotteryOpen,
         Visibility::Public,
         Bytes::new(),
         canonical::encode(&rules),
-        &organiser,
-        &[&notary],
     );
+    draft.nonce = args.nonce.unwrap_or(draft.nonce);
+    draft.not_after_ms = args.not_after_ms.unwrap_or(draft.not_after_ms);
+    let entry = entry::compose(&session.chain.id, draft, &organiser, &[&notary]);
     let id = entry_id(&entry);
     let status = session.submit(&entry, WaitFor::Certified).await?;
     let as_opened = |state: &v1::LotteryState| state.rules.as_ref() == Some(&rules);
