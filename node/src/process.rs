@@ -15,7 +15,7 @@ use anyhow::{Context as _, anyhow};
 use cairn_consensus::{Core, CoreConfig, Io, SystemClock, Timing};
 use cairn_ledger::genesis::Chain;
 use cairn_storage::generations::{Generations, RocksGenerations};
-use cairn_storage::{Disk, Memory, Purpose, RocksDisk};
+use cairn_storage::{Disk, Memory, Purpose, RocksDisk, wait_until_closed};
 use ed25519_dalek::SigningKey;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
@@ -32,6 +32,8 @@ use crate::setup::Setup;
 
 /// How long calls under way may take to end once the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the last threads may take to close the databases.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// Runs the node until a signal.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -76,6 +78,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let _ = raft.stop.send(());
     join("Raft", raft.thread)?;
     drop(raft.core);
+    let open = wait_until_closed(CLOSING);
+    if open > 0 {
+        tracing::warn!("{open} databases were not closed within {CLOSING:?}; they survive that");
+    }
     drop(folder);
     tracing::info!("stopped");
     ended

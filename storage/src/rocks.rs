@@ -30,6 +30,7 @@ use rocksdb::{
 };
 
 use crate::disk::{self, Batch, Disk, DiskError, DiskRead, Durability, Limit, Op};
+use crate::open::OpenDb;
 use crate::tail_marker::TailMarker;
 
 /// Uncompressed blocks of both databases: map pages and tiles near the roots stay in it.
@@ -131,7 +132,7 @@ fn options(purpose: Purpose, memory: &Memory) -> Options {
 
 /// A RocksDB database in a folder.
 pub struct RocksDisk {
-    db: Arc<DB>,
+    db: Arc<OpenDb>,
     path: PathBuf,
     marker: Mutex<TailMarker>,
     /// The first failed write or sync.
@@ -165,7 +166,7 @@ impl RocksDisk {
             typed("opening the database", path, &error)
         })?;
         Ok(Self {
-            db: Arc::new(db),
+            db: Arc::new(OpenDb::new(db)),
             path: path.to_path_buf(),
             marker: Mutex::new(TailMarker::open(path)?),
             latch: OnceLock::new(),
@@ -265,7 +266,7 @@ impl Disk for RocksDisk {
     }
 
     fn checkpoint(&self, path: &Path) -> Result<(), DiskError> {
-        rocksdb::checkpoint::Checkpoint::new(&*self.db)
+        rocksdb::checkpoint::Checkpoint::new(&**self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(path))
             .map_err(|error| typed("making a checkpoint folder", path, &error))
     }
@@ -300,7 +301,7 @@ type DbSnapshot<'a> = rocksdb::Snapshot<'a>;
 
 self_cell::self_cell!(
     struct SnapshotCell {
-        owner: Arc<DB>,
+        owner: Arc<OpenDb>,
         #[covariant]
         dependent: DbSnapshot,
     }
