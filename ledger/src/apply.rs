@@ -11,6 +11,7 @@ mod read;
 
 use bytes::Bytes;
 use cairn_proto::v1::{self, EntryKind, RejectReason};
+use prost::Message;
 
 use crate::admission::{self, Admitted};
 use crate::checkpoint::{self, CertifiedCheckpoint};
@@ -133,8 +134,7 @@ pub fn apply(
         )?;
     }
     let mut block = Block::after(&parent);
-    let most = chain.limits().max_block_entries as usize;
-    for signed in proposal.entries.iter().take(most) {
+    for signed in within_limits(chain, proposal) {
         if let Some(entry) = acceptable(&ctx, signed, admitted)? {
             block.record(&mut ctx, &entry)?;
         }
@@ -227,6 +227,19 @@ fn known_certificate(
         height,
         certified: certified.header_hash(),
         computed,
+    })
+}
+
+/// The entries that fit into a block. A leader that proposes more only delays the rest.
+fn within_limits<'a>(
+    chain: &Chain,
+    proposal: &'a v1::Proposal,
+) -> impl Iterator<Item = &'a v1::SignedEntry> {
+    let most = chain.limits().max_block_entries as usize;
+    let mut room = chain.limits().max_block_bytes as usize;
+    proposal.entries.iter().take(most).map_while(move |entry| {
+        room = room.checked_sub(entry.encoded_len())?;
+        Some(entry)
     })
 }
 

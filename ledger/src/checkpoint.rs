@@ -105,6 +105,12 @@ pub enum CertifyError {
         /// Its height.
         height: u64,
     },
+    /// A hash in the header is not 32 bytes.
+    #[error("the header of block {height} has a hash that is not 32 bytes")]
+    BadHash {
+        /// Its height.
+        height: u64,
+    },
     /// One who cosigned twice counts once, and the list has one order.
     #[error("the cosignatures do not ascend by public key")]
     Order,
@@ -217,10 +223,9 @@ pub fn certify(
     let (Some(certified_by_ms), Some(latest_as_of_ms)) = (certified_by, latest_as_of) else {
         return Err(quorum_not_met(members, &signed));
     };
-    let root = |bytes: &[u8]| Hash::from_slice(bytes).unwrap_or_default();
     Ok(CertifiedCheckpoint {
-        log_root: root(&header.log_root),
-        map_root: root(&header.map_root),
+        log_root: hash_of(&header, &header.log_root)?,
+        map_root: hash_of(&header, &header.map_root)?,
         proto: checkpoint.clone(),
         header,
         header_hash,
@@ -228,6 +233,12 @@ pub fn certify(
         certified_by_ms,
         latest_as_of_ms,
         detect_only: members.policy.as_ref().is_some_and(|p| p.detect_only),
+    })
+}
+
+fn hash_of(header: &v1::Header, bytes: &[u8]) -> Result<Hash, CertifyError> {
+    Hash::from_slice(bytes).ok_or(CertifyError::BadHash {
+        height: header.height,
     })
 }
 

@@ -24,6 +24,8 @@ const MAX_NAME: usize = 200;
 const MAX_PEER_ID: usize = 64;
 /// The largest block that a node keeps in memory several times over.
 const MAX_BLOCK_BYTES: u32 = 16 << 20;
+/// The largest entry: a request for it stays well below what gRPC servers take.
+const MAX_ENTRY_BYTES: u32 = 4 << 20;
 /// Envelope, signatures and a small body fit in so many bytes.
 const MIN_ENTRY_BYTES: u32 = 4 << 10;
 
@@ -196,9 +198,9 @@ fn check_limits(genesis: &v1::Genesis) -> Result<v1::Limits, GenesisError> {
         move || place
     };
     check(
-        limits.max_entry_bytes >= MIN_ENTRY_BYTES,
+        (MIN_ENTRY_BYTES..=MAX_ENTRY_BYTES).contains(&limits.max_entry_bytes),
         at("max_entry_bytes"),
-        "must be at least 4 KiB",
+        "must be from 4 KiB to 4 MiB",
     )?;
     check(
         (limits.max_entry_bytes..=MAX_BLOCK_BYTES).contains(&limits.max_block_bytes),

@@ -226,6 +226,8 @@ proptest! {
         let header = canonical::encode(&v1::Header {
             chain_id: chain_id.to_bytes(),
             epoch: 3,
+            log_root: Hash([6; 32]).to_bytes(),
+            map_root: Hash([7; 32]).to_bytes(),
             members_hash: genesis::members_hash(&set).to_bytes(),
             checkpoint: true,
             ..Default::default()

@@ -169,9 +169,16 @@ fn within_mandate(
         None => order.lapses_at_ms == 0 && unlimited,
         Some(duration) => unlimited || duration <= longest,
     };
+    // What holds after the lapse holds until the code ends: green, or what the mandate allows for
+    // so long.
+    let on_lapse = match order.on_lapse() {
+        CodeStatus::Unspecified | CodeStatus::Green => true,
+        status => longest == 0 && mandate.statuses.contains(&(status as i32)),
+    };
     let within = mandate.reasons.contains(&order.reason)
         && mandate.statuses.contains(&order.status)
-        && duration;
+        && duration
+        && on_lapse;
     require(within, RejectReason::OutsideMandate)
 }
 
@@ -217,6 +224,11 @@ fn chunk<S: StateRead + ?Sized>(
         RejectReason::OrderChunkOutOfOrder,
     )?;
     let order = state.order.clone().unwrap_or_default();
+    // An order that was completed only after its own lapse would begin with what follows it.
+    require(
+        order.lapses_at_ms == 0 || order.lapses_at_ms > ctx.timestamp_ms,
+        RejectReason::OutsideMandate,
+    )?;
     let received = u64::from(state.received) + codes.len() as u64;
     require(
         received <= u64::from(order.count),

@@ -18,8 +18,8 @@ use clap::Args;
 use ed25519_dalek::SigningKey;
 use serde::Deserialize;
 
-use super::report::recorded;
-use super::state::{Proven, has_reached};
+use super::report::{Facts, recorded};
+use super::state::{Proven, has_reached, stage_in_words};
 use super::steps;
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -59,6 +59,45 @@ pub struct Beacon {
     early: bool,
 }
 
+/// What `close` takes.
+#[derive(Debug, Args)]
+pub struct Close {
+    /// The lottery's id
+    #[arg(value_parser = parse_hash)]
+    id: Hash,
+    /// The author key of any registered author
+    #[arg(long, value_name = "FILE")]
+    author_key: PathBuf,
+}
+
+/// Waits for the close of contributions and has the chain show it.
+pub async fn close(global: &Global, args: Close) -> Result<(), Failure> {
+    let author = key_file::author(&args.author_key)?;
+    let session = Session::connect(global).await?;
+    let lottery = Proven::read_in(&session, &args.id, LotteryStage::Contributing).await?;
+    let notes = wait_and_show_close(global, &session, &lottery, &author).await?;
+    let lottery = Proven::read(&session, &args.id).await?;
+    Facts::default()
+        .with("lottery_id", args.id.to_string())
+        .with("stage", stage_in_words(lottery.state.stage()))
+        .with("beacon_round", lottery.state.beacon_round)
+        .with("round_time", timestamp(lottery.round_time_ms()?))
+        .with("notes_of_the_close", notes)
+        .print(global);
+    Ok(())
+}
+
+async fn wait_and_show_close(
+    global: &Global,
+    session: &Session,
+    lottery: &Proven,
+    author: &SigningKey,
+) -> Result<u32, Failure> {
+    let close = lottery.state.contributions_close_ms;
+    wait(global, "seconds to the close", close + CLOCK_MARGIN_MS).await;
+    show_close(session, lottery, author).await
+}
+
 /// Hands in the pinned round, when its time has come.
 pub async fn run(global: &Global, args: Beacon) -> Result<(), Failure> {
     let author = key_file::author(&args.author_key)?;
@@ -67,9 +106,7 @@ pub async fn run(global: &Global, args: Beacon) -> Result<(), Failure> {
     let lottery = Proven::read_in(&session, &args.id, LotteryStage::Contributing).await?;
     source.check(&lottery)?;
 
-    let close = lottery.state.contributions_close_ms;
-    wait(global, "seconds to the close", close + CLOCK_MARGIN_MS).await;
-    let notes = show_close(&session, &lottery, &author).await?;
+    let notes = wait_and_show_close(global, &session, &lottery, &author).await?;
     let round_time = lottery.round_time_ms()?;
     if !args.early {
         wait(global, "seconds to the round", round_time).await;
@@ -238,7 +275,7 @@ fn too_late(lottery: &Proven, latest: u64) -> Failure {
     Failure::Failed(format!(
         "no certificate on the chain shows that contributions to lottery {id} were closed before \
          {latest}, in time before round {round}: this attempt cannot be drawn. Start `cairn \
-         lottery beacon` before the contributions close, or open the lottery with a longer \
+         lottery close` before the contributions close, or open the lottery with a longer \
          beacon_margin_ms"
     ))
 }

@@ -86,14 +86,23 @@ Example:
 Example:
   cairn lottery contribute ID --seed-key institute-seed.key --author-key institute.key")]
     Contribute(steps::Contribute),
+    /// Wait for the close of contributions, and have the chain show that it was in time
+    #[command(after_help = "\
+Example:
+  cairn lottery close ID --author-key notary.key
+
+Start it before the contributions close. The round is accepted only once the chain itself shows that
+contributions were closed before anybody could know it; where nobody else writes, this command
+writes the blocks that show it.")]
+    Close(beacon::Close),
     /// Hand in the beacon's round that completes the seed; waits for its time
     #[command(after_help = "\
 Examples:
   cairn lottery beacon ID --author-key notary.key --from-file round.json
   cairn lottery beacon ID --author-key notary.key --dev-key beacon.key
 
-Start it before the contributions close: where nobody else writes, it writes the blocks that show
-the close in time. --dev-key is a development beacon, not a public one.")]
+With a public beacon: run `cairn lottery close` first, and this one when the round is out. With
+--dev-key, a development beacon and not a public one, this command does both.")]
     Beacon(beacon::Beacon),
     /// Publish the winners batch by batch; goes on where an earlier run stopped
     #[command(after_help = "\
@@ -135,6 +144,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Freeze(args) => steps::freeze(global, args).await,
         Command::Dice(args) => steps::dice(global, args).await,
         Command::Contribute(args) => steps::contribute(global, args).await,
+        Command::Close(args) => beacon::close(global, args).await,
         Command::Beacon(args) => beacon::run(global, args).await,
         Command::Publish(args) => publish::run(global, args).await,
         Command::Certify(args) => steps::certify(global, args).await,
