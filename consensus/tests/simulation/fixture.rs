@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_ledger::admission::{self, Admitted};
+use cairn_ledger::canonical;
 use cairn_ledger::entry::{self, Draft};
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash;
-use cairn_ledger::canonical;
 use cairn_proto::v1;
 use ed25519_dalek::SigningKey;
 

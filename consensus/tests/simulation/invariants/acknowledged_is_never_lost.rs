@@ -3,8 +3,8 @@
 
 use cairn_ledger::hash::Hash;
 use cairn_ledger::log::{self, TreeId};
-use cairn_ledger::state::StateRead as _;
 use cairn_ledger::rooms;
+use cairn_ledger::state::StateRead as _;
 use cairn_proto::v1;
 
 use super::Violation;
