@@ -24,6 +24,7 @@ use crate::state_machine::StateMachine;
 use crate::types::{Runtime, Types};
 
 #[path = "../tests/simulation/fixture.rs"]
+#[allow(dead_code, reason = "the suite needs no entries")]
 mod fixture;
 
 /// What lives as long as one test.
