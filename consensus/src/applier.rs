@@ -13,16 +13,15 @@ use cairn_ledger::apply;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::state::Writes;
-use cairn_proto::v1;
-use cairn_storage::StateStore;
+use cairn_storage::{LogStore, StateStore};
 use openraft::EntryPayload;
-use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
 use crate::admitted::AdmittedCache;
 use crate::cosign::Cosigner;
 use crate::locked;
 use crate::sequencer::Queue;
+use crate::snapshot::Copies;
 use crate::tracker::Tracker;
 use crate::types::{Applied, Entry, LogId, StoredMembership, from_bytes, to_bytes};
 
@@ -41,6 +40,7 @@ pub struct Applier {
     tracker: Arc<Tracker>,
     cosigner: Arc<Cosigner>,
     queue: Arc<Queue>,
+    copies: Arc<Copies>,
     position: Mutex<Position>,
 }
 
@@ -56,6 +56,18 @@ pub(crate) fn ensure_genesis(chain: &Chain, store: &StateStore) -> io::Result<()
         .map_err(io::Error::other)
 }
 
+/// Whether the state reaches beyond the Raft log, or the log below it is gone: then only a copy of
+/// the state can help another node.
+pub(crate) fn is_ahead_of(store: &StateStore, log: &LogStore) -> io::Result<bool> {
+    let Some(bytes) = store.applied().map_err(io::Error::other)? else {
+        return Ok(false);
+    };
+    let position: Position = from_bytes(&bytes)?;
+    let applied = position.last_applied.map(|applied| applied.index);
+    let purged = log.purged().map_err(io::Error::other)?.is_some();
+    Ok(purged || applied > log.last_index())
+}
+
 impl Applier {
     pub(crate) fn open(
         chain: Arc<Chain>,
@@ -64,6 +76,7 @@ impl Applier {
         tracker: Arc<Tracker>,
         cosigner: Arc<Cosigner>,
         queue: Arc<Queue>,
+        copies: Arc<Copies>,
     ) -> io::Result<Self> {
         let position = match store.applied().map_err(io::Error::other)? {
             None => Position::default(),
@@ -76,12 +89,18 @@ impl Applier {
             tracker,
             cosigner,
             queue,
+            copies,
             position: Mutex::new(position),
         })
     }
 
     pub(crate) fn position(&self) -> Position {
         locked(&self.position).clone()
+    }
+
+    /// The state became another one: entries go on behind this position.
+    pub(crate) fn moved_to(&self, position: Position) {
+        *locked(&self.position) = position;
     }
 
     /// Applies the next entry. After an error the caller must not apply another.
@@ -115,8 +134,7 @@ impl Applier {
     }
 
     fn block(&self, bytes: &Bytes, term: u64, position: &Position) -> io::Result<u64> {
-        // An undecodable payload was committed by a leader of another version; nobody can apply it.
-        let proposal = v1::Proposal::decode(bytes.clone()).map_err(io::Error::other)?;
+        let proposal = apply::read_proposal(bytes);
         let admitted = |leaf_hash: &Hash| self.admitted.contains(leaf_hash);
         let block = apply::apply(&self.chain, &*self.store, &proposal, term, &admitted)
             .map_err(io::Error::other)?;
@@ -129,6 +147,8 @@ impl Applier {
                 bytes.len() as u64,
             )
             .map_err(io::Error::other)?;
+        self.copies
+            .block_applied(&block.header, bytes.len() as u64, position)?;
         if let Some(certificate) = &proposal.certificate {
             self.cosigner.adopt(certificate).map_err(io::Error::other)?;
         }

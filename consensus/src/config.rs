@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_ledger::genesis::Chain;
-use cairn_storage::{Disk, Durability, LogError, LogStore, Slot, StoreError};
+use cairn_storage::{Disk, Durability, Generations, LogError, LogStore, Slot, StoreError};
 use ed25519_dalek::SigningKey;
 
 use crate::cosign::CosignError;
 use crate::network::{Clock, MAX_FRAME_BYTES, Network};
+use crate::snapshot::CopyRules;
 use crate::timing::Timing;
 
 /// The largest block that an append can carry, with room for what surrounds it.
@@ -37,8 +38,10 @@ pub struct CoreConfig {
     pub cosign_key: SigningKey,
     /// The database `raft/`: log, vote, sign guard.
     pub raft_disk: Arc<dyn Disk>,
-    /// The database `ledger/`: the state.
-    pub ledger_disk: Arc<dyn Disk>,
+    /// The database `ledger/`: the state, and copies of it.
+    pub ledger: Arc<dyn Generations>,
+    /// When copies are made.
+    pub copies: CopyRules,
     /// How peers are reached.
     pub network: Arc<dyn Network>,
     /// The wall clock.

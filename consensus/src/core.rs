@@ -5,9 +5,11 @@
 //! must not go on ([`CoreStatus::stopped`]) still serves reads. What stays out: everything that
 //! these are made of, each in its own room.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,7 +20,7 @@ use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::state::StateError;
 use cairn_proto::v1;
-use cairn_storage::{LogStore, SignGuard, StateStore, View};
+use cairn_storage::{LogStore, SignGuard, StateStore, StoreError, View};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{EmptyNode, ServerState};
@@ -35,6 +37,9 @@ use crate::network::{Clock, Inbound, Lane, Network};
 use crate::raft::{self, Leadership, RaftHandle};
 use crate::raft_network::RaftNetworks;
 use crate::sequencer::{Queue, Sequencer};
+use crate::snapshot::install::Installer;
+use crate::snapshot::receive::Receiver;
+use crate::snapshot::{self, Copies};
 use crate::state_machine::StateMachine;
 use crate::status::{CoreStatus, PeerView};
 use crate::submit::{SubmitRefused, Submitter};
@@ -42,15 +47,20 @@ use crate::tracker::Tracker;
 use crate::types::Runtime;
 use crate::{gossip, inbound, locked};
 
+/// How long a member may take to become leader when it is asked to: one round of votes.
+const TRANSFER: Duration = Duration::from_millis(1_000);
+
 /// What all parts of a running node share.
 pub(crate) struct Shared {
     me: u64,
-    chain: Arc<Chain>,
+    pub(crate) chain: Arc<Chain>,
     store: Arc<StateStore>,
     network: Arc<dyn Network>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) raft: RaftHandle,
     pub(crate) cosigner: Arc<Cosigner>,
+    copies: Arc<Copies>,
+    pub(crate) receiver: Arc<Receiver>,
     pub(crate) submitter: Arc<Submitter>,
     tracker: Arc<Tracker>,
     queue: Arc<Queue>,
@@ -74,7 +84,8 @@ impl Core {
             chain,
             cosign_key,
             raft_disk,
-            ledger_disk,
+            ledger,
+            copies,
             network,
             clock,
             timing,
@@ -85,8 +96,11 @@ impl Core {
         let log_store = Arc::new(LogStore::open(raft_disk)?);
         check_identity(&log_store, me)?;
         let guard = SignGuard::open(log_store.clone())?;
-        let store = Arc::new(StateStore::open(ledger_disk, &chain.id)?);
+        let store = StateStore::open(ledger.current().map_err(StoreError::from)?, &chain.id)?;
+        let store = Arc::new(store);
         applier::ensure_genesis(&chain, &store)?;
+        let ahead = applier::is_ahead_of(&store, &log_store)?;
+        let copies = Arc::new(Copies::open(ledger, store.clone(), copies, ahead)?);
 
         let admitted = Arc::new(AdmittedCache::default());
         let tracker = Arc::new(Tracker::default());
@@ -106,11 +120,20 @@ impl Core {
             tracker.clone(),
             cosigner.clone(),
             queue.clone(),
+            copies.clone(),
         )?);
+        let installer = Arc::new(Installer {
+            copies: copies.clone(),
+            log: log_store.clone(),
+            store: store.clone(),
+            applier: applier.clone(),
+            cosigner: cosigner.clone(),
+            tracker: tracker.clone(),
+        });
         let raft_config = Arc::new(timing.raft(&format!("cairn {}", chain.id))?);
         let log = RaftLog::new(log_store, io)?;
-        let machine = StateMachine::new(applier, log.durable(), io)?;
-        let networks = RaftNetworks::new(me, network.clone());
+        let machine = StateMachine::new(applier.clone(), log.durable(), installer, io)?;
+        let networks = RaftNetworks::new(me, network.clone(), copies.clone(), io);
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(me));
         let raft = openraft::Raft::new(me, raft_config, networks, log, machine);
         let raft = Runtime::scope(seed, raft)
@@ -151,6 +174,13 @@ impl Core {
                 timing.renew,
                 stopped.clone(),
             )),
+            tokio::spawn(snapshot::keep(
+                copies.clone(),
+                raft.clone(),
+                cosigner.certified(),
+                io,
+                stopped.clone(),
+            )),
         ];
         for peer in peers(&chain, me) {
             let (cosigner, network) = (cosigner.clone(), network.clone());
@@ -161,6 +191,14 @@ impl Core {
                 stopped.clone(),
             )));
         }
+        let receiver = Arc::new(Receiver::new(
+            chain.clone(),
+            store.clone(),
+            copies.generations().clone(),
+            applier,
+            raft.clone(),
+            io,
+        ));
         Ok(Core {
             shared: Arc::new(Shared {
                 me,
@@ -170,6 +208,8 @@ impl Core {
                 clock,
                 raft,
                 cosigner,
+                copies,
+                receiver,
                 submitter,
                 tracker,
                 queue,
@@ -319,6 +359,57 @@ impl Core {
             equivocations: shared.cosigner.conflicts(),
             stopped: shared.stopped.borrow().clone(),
         }
+    }
+
+    /// If this node leads, hands leadership to the connected member whose log reaches furthest, and
+    /// waits until another leads or `patience` is over. A restart then costs no election timeout.
+    pub async fn hand_over(&self, patience: Duration) {
+        let shared = &self.shared;
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            let target = {
+                let metrics = shared.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                if metrics.state != ServerState::Leader {
+                    return;
+                }
+                let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+                let others = metrics.replication.iter().flatten();
+                others
+                    .filter(|(id, _)| voters.contains(id) && **id != shared.me)
+                    .filter(|(id, _)| shared.network.connected(**id))
+                    .max_by_key(|(id, matched)| (**matched, Reverse(**id)))
+                    .map(|(id, _)| *id)
+            };
+            let Some(target) = target else { return };
+            tracing::info!(to = target, "handing leadership over");
+            if shared.raft.trigger().transfer_leader(target).await.is_err() {
+                return;
+            }
+            let mut metrics = shared.raft.metrics();
+            let moved = async {
+                while metrics.borrow_watched().state == ServerState::Leader {
+                    if metrics.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            // A target that does not take it is asked once more, or another one is.
+            let _ = tokio::time::timeout(TRANSFER, moved).await;
+        }
+    }
+
+    /// Height of the newest certified copy of the state that this node keeps for others, and the
+    /// last index that its Raft log was purged to.
+    pub fn kept(&self) -> (Option<u64>, Option<u64>) {
+        let purged = self.shared.raft.metrics().borrow_watched().purged;
+        let copy = self.shared.copies.newest_height();
+        (copy, purged.map(|purged| purged.index))
+    }
+
+    /// How often a copy of another member's state became this node's since the start.
+    pub fn installs(&self) -> u64 {
+        self.shared.copies.installs()
     }
 
     /// Stops taking part. Disks are closed when the last handle is gone.

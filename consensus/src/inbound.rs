@@ -5,14 +5,17 @@
 //! that a leader with a wrong clock cannot commit. What stays out: who may connect at all. The
 //! transport has checked that.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use cairn_ledger::canonical;
+use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_proto::v1;
-use openraft::EntryPayload;
 use openraft::raft::TransferLeaderRequest;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use openraft::{EntryPayload, LogIdOptionExt as _};
 use prost::Message as _;
 use serde::Serialize;
 
@@ -22,8 +25,10 @@ use crate::locked;
 use crate::network::Lane;
 use crate::raft_network::Kind;
 use crate::sequencer::timestamp_of;
-use crate::types::{Types, Vote, from_bytes, to_bytes};
+use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes};
 
+/// A million blocks a second take 140,000 years to get there.
+const MAX_TERM_OR_INDEX: u64 = 1 << 62;
 /// How far ahead of a follower's clock a proposal may be stamped.
 pub const MAX_AHEAD_MS: u64 = 2_000;
 
@@ -35,7 +40,7 @@ pub(crate) async fn handle(
 ) -> Result<Bytes, String> {
     match lane {
         Lane::Forward => shared.submitter.forwarded(&request).await,
-        Lane::Snapshot => Err("this version serves no snapshots".to_owned()),
+        Lane::Snapshot => shared.receiver.handle(from, request).await,
         Lane::Control | Lane::Append => {
             let (kind, body) = Kind::split(&request).ok_or("an unknown kind of request")?;
             match kind {
@@ -51,24 +56,67 @@ pub(crate) async fn handle(
 async fn append(shared: &Shared, from: u64, body: &[u8]) -> Result<Bytes, String> {
     let request: AppendEntriesRequest<Types> = decode(body)?;
     is_from(&request.vote, from)?;
-    let stamps = request.entries.iter().map(|entry| match &entry.payload {
-        EntryPayload::Normal(payload) => timestamp_of(&payload.0),
-        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-    });
+    within_bounds(&request.vote, request.prev_log_id.as_ref())?;
+    within_bounds(&request.vote, request.leader_commit.as_ref())?;
+    let mut newest = None;
+    let begin = request.prev_log_id.next_index();
+    for (entry, index) in request.entries.iter().zip(begin..) {
+        within_bounds(&request.vote, Some(&entry.log_id))?;
+        if entry.log_id.index() != index {
+            return Err(format!(
+                "entry {} in the place of {index}",
+                entry.log_id.index()
+            ));
+        }
+        newest = newest.max(Some(stamp(&shared.chain, entry)?));
+    }
     let term = request.vote.leader_id.term;
     shared
         .early_leader
-        .judge(term, stamps.max(), shared.clock.now_ms())
-        .map_err(|ahead| {
-            tracing::warn!(
-                from,
-                term,
-                ahead,
-                "a leader ahead of this node's clock is not heard"
-            );
+        .judge(term, newest, shared.clock.now_ms())
+        .map_err(|early| {
+            let Early { ahead, first } = early;
+            if first {
+                tracing::warn!(
+                    from,
+                    term,
+                    ahead,
+                    "a leader ahead of this node's clock is not heard"
+                );
+            }
             format!("stamped {ahead} ms ahead of this node's clock")
         })?;
     answer(shared.raft.append_entries(request).await)
+}
+
+/// The time that an entry is stamped with. `Err`: an honest leader proposes no such entry, and what
+/// is dropped here by a majority is never committed.
+fn stamp(chain: &Chain, entry: &Entry) -> Result<u64, String> {
+    match &entry.payload {
+        EntryPayload::Blank => Ok(0),
+        EntryPayload::Normal(payload) => {
+            // Canonical bytes have each field once and in order, so the first field is the time.
+            canonical::check::<v1::Proposal>(&payload.0).map_err(|error| error.to_string())?;
+            Ok(timestamp_of(&payload.0))
+        }
+        EntryPayload::Membership(membership) => {
+            let members = chain.members.members.iter();
+            let ours: BTreeSet<u64> = members.map(|member| member.raft_id).collect();
+            if *membership.get_joint_config() == [ours] {
+                return Ok(0);
+            }
+            Err("a Raft configuration that is not the ledger's member set".to_owned())
+        }
+    }
+}
+
+/// Why an append is not heard.
+#[derive(Debug, PartialEq, Eq)]
+struct Early {
+    /// How far ahead its leader is, milliseconds.
+    ahead: u64,
+    /// Whether this is the first that is dropped for it.
+    first: bool,
 }
 
 /// The leader whose proposal came from the future, if there is one: term and stamp.
@@ -79,8 +127,8 @@ async fn append(shared: &Shared, from: u64, body: &[u8]) -> Result<Bytes, String
 pub(crate) struct EarlyLeader(Mutex<Option<(u64, u64)>>);
 
 impl EarlyLeader {
-    /// Whether to hear an append. `Err`: how far ahead its leader is.
-    fn judge(&self, term: u64, stamp: Option<u64>, now_ms: u64) -> Result<(), u64> {
+    /// Whether to hear an append.
+    fn judge(&self, term: u64, stamp: Option<u64>, now_ms: u64) -> Result<(), Early> {
         let early = &mut *locked(&self.0);
         let known = early.filter(|(of, _)| *of == term).map(|(_, stamp)| stamp);
         let Some(stamp) = stamp.max(known) else {
@@ -89,7 +137,8 @@ impl EarlyLeader {
         let ahead = stamp.saturating_sub(now_ms);
         if ahead > MAX_AHEAD_MS {
             *early = Some((term, stamp));
-            return Err(ahead);
+            let first = known.is_none();
+            return Err(Early { ahead, first });
         }
         *early = None;
         Ok(())
@@ -99,6 +148,7 @@ impl EarlyLeader {
 async fn vote(shared: &Shared, from: u64, kind: Kind, body: &[u8]) -> Result<Bytes, String> {
     let request: VoteRequest<Types> = decode(body)?;
     is_from(&request.vote, from)?;
+    within_bounds(&request.vote, request.last_log_id.as_ref())?;
     answer(if kind == Kind::PreVote {
         shared.raft.pre_vote(request).await
     } else {
@@ -109,6 +159,7 @@ async fn vote(shared: &Shared, from: u64, kind: Kind, body: &[u8]) -> Result<Byt
 async fn transfer(shared: &Shared, from: u64, body: &[u8]) -> Result<Bytes, String> {
     let request: TransferLeaderRequest<Types> = decode(body)?;
     is_from(request.from_leader(), from)?;
+    within_bounds(request.from_leader(), request.last_log_id())?;
     answer(shared.raft.handle_transfer_leader(request).await)
 }
 
@@ -135,6 +186,16 @@ fn is_from(vote: &Vote, from: u64) -> Result<(), String> {
     }
 }
 
+/// Raft adds to terms and indices without looking.
+fn within_bounds(vote: &Vote, log_id: Option<&LogId>) -> Result<(), String> {
+    let (term, index) = log_id.map_or((0, 0), |id| (id.committed_leader_id().term, id.index()));
+    if vote.leader_id.term.max(term).max(index) < MAX_TERM_OR_INDEX {
+        Ok(())
+    } else {
+        Err("a term or an index that no log reaches".to_owned())
+    }
+}
+
 fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     from_bytes(body).map_err(|error| error.to_string())
 }
@@ -151,9 +212,11 @@ mod tests {
     #[test]
     fn a_leader_from_the_future_is_not_heard_until_the_clock_or_the_term_moves() {
         let early = EarlyLeader::default();
+        let dropped = |ahead, first| Err(Early { ahead, first });
         assert_eq!(early.judge(3, Some(1_000), 0), Ok(()));
-        assert_eq!(early.judge(3, Some(9_000), 1_000), Err(8_000));
-        assert_eq!(early.judge(3, None, 2_000), Err(7_000), "its heartbeats");
+        assert_eq!(early.judge(3, Some(9_000), 1_000), dropped(8_000, true));
+        let heartbeat = early.judge(3, None, 2_000);
+        assert_eq!(heartbeat, dropped(7_000, false), "its heartbeats");
         assert_eq!(early.judge(4, None, 2_000), Ok(()), "the next leader");
         assert_eq!(early.judge(3, None, 7_000), Ok(()), "its time has come");
     }

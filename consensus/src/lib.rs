@@ -25,6 +25,7 @@ pub mod network;
 mod raft;
 mod raft_network;
 mod sequencer;
+mod snapshot;
 mod state_machine;
 mod status;
 mod submit;
@@ -40,6 +41,7 @@ pub use crate::cosign::CosignError;
 pub use crate::network::{
     Clock, Inbound, Lane, MAX_FRAME_BYTES, Network, NetworkError, SystemClock,
 };
+pub use crate::snapshot::{COPY_EVERY_BLOCKS, COPY_EVERY_BYTES, CopyRules};
 pub use crate::status::{CoreStatus, PeerView};
 pub use crate::submit::SubmitRefused;
 pub use crate::timing::Timing;

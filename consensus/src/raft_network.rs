@@ -2,8 +2,8 @@
 //!
 //! What holds here: appends are pipelined in order on their own lane, bounded by count and bytes,
 //! with a deadline for progress; heartbeats, votes, pre-votes and leader transfers go on the
-//! control lane, where no append delays them. Snapshots are not sent: this version never purges its
-//! log, so a node that is behind always catches up from it.
+//! control lane, where no append delays them; copies of the state have a lane of their own
+//! (`snapshot::send`).
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -30,8 +30,9 @@ use openraft::{EmptyNode, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetwor
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::Io;
 use crate::network::{Lane, Network, NetworkError};
-use crate::state_machine::NoSnapshot;
+use crate::snapshot::{Copies, SnapshotData, send};
 use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes};
 
 /// Entries of one append hold at most so many bytes (and at least one entry): a few blocks, so
@@ -81,12 +82,19 @@ impl Kind {
 pub struct RaftNetworks {
     me: u64,
     network: Arc<dyn Network>,
+    copies: Arc<Copies>,
+    io: Io,
 }
 
 impl RaftNetworks {
     /// For the node `me`.
-    pub fn new(me: u64, network: Arc<dyn Network>) -> Self {
-        Self { me, network }
+    pub(crate) fn new(me: u64, network: Arc<dyn Network>, copies: Arc<Copies>, io: Io) -> Self {
+        Self {
+            me,
+            network,
+            copies,
+            io,
+        }
     }
 
     fn peer(&self, target: u64, appends: Lane) -> Peer {
@@ -94,6 +102,8 @@ impl RaftNetworks {
             me: self.me,
             target,
             network: self.network.clone(),
+            copies: self.copies.clone(),
+            io: self.io,
             appends,
         }
     }
@@ -117,6 +127,8 @@ pub struct Peer {
     me: u64,
     target: u64,
     network: Arc<dyn Network>,
+    copies: Arc<Copies>,
+    io: Io,
     /// Where appends go. Never two lanes for one stream: the wire would reorder it.
     appends: Lane,
 }
@@ -125,6 +137,22 @@ type Failure = RPCError<Types>;
 type Answer = Result<AppendEntriesResponse<Types>, Failure>;
 
 impl Peer {
+    pub(crate) fn target(&self) -> u64 {
+        self.target
+    }
+
+    pub(crate) fn network(&self) -> &Arc<dyn Network> {
+        &self.network
+    }
+
+    pub(crate) fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
+    pub(crate) fn io(&self) -> Io {
+        self.io
+    }
+
     async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
         lane: Lane,
@@ -166,7 +194,7 @@ impl Peer {
 }
 
 impl RaftNetworkV2<Types> for Peer {
-    type SnapshotData = NoSnapshot;
+    type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
@@ -231,16 +259,12 @@ impl RaftNetworkV2<Types> for Peer {
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: openraft::type_config::alias::SnapshotOf<Types, NoSnapshot>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: openraft::type_config::alias::SnapshotOf<Types, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(Unreachable::from_string(
-            "this version sends no snapshots: it never purges its log, so there is nothing that a \
-             snapshot could replace",
-        )
-        .into())
+        send::send(self, vote, snapshot, cancel).await
     }
 
     async fn transfer_leader(

@@ -7,7 +7,7 @@
 //! is proposed and submits get a stable reason. What stays out: what an entry means, and whether a
 //! block *must* be a checkpoint; apply knows.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,12 +54,18 @@ const ENTRY_OVERHEAD: usize = 8;
 
 #[derive(Debug, Default)]
 struct Waiting {
-    open: bool,
-    entries: VecDeque<Arc<Travelling>>,
+    /// The leadership that the queue is open for.
+    term: Option<u64>,
+    /// By place: entries that come back go where they were, however many proposals failed.
+    entries: BTreeMap<u64, Arc<Travelling>>,
+    next: u64,
     bytes: usize,
     /// Ids queued or in flight: the same entry twice is one.
     known: HashSet<Hash>,
 }
+
+/// An entry and its place in the queue.
+type Queued = (u64, Arc<Travelling>);
 
 /// The queue before the sequencer; closed while this node does not lead.
 #[derive(Debug, Default)]
@@ -69,13 +75,15 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// Queues `entry` for the leadership of `term`.
     pub(crate) fn push(
         &self,
         entry: &Arc<Travelling>,
+        term: u64,
         progress: &Progress,
     ) -> Result<(), SubmitRefused> {
         let waiting = &mut *locked(&self.waiting);
-        if !waiting.open {
+        if waiting.term != Some(term) {
             return Err(SubmitRefused::NoLeader);
         }
         if waiting.known.contains(&entry.id) {
@@ -91,7 +99,8 @@ impl Queue {
         }
         waiting.known.insert(entry.id);
         waiting.bytes += entry.bytes;
-        waiting.entries.push_back(entry.clone());
+        waiting.entries.insert(waiting.next, entry.clone());
+        waiting.next += 1;
         self.wake.notify_one();
         Ok(())
     }
@@ -105,51 +114,52 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    fn set_open(&self, open: bool) {
+    /// Opens the queue for a leadership, or closes it. Who handed in what is in it hands it to the
+    /// next leader.
+    fn open_for(&self, term: Option<u64>) {
         let waiting = &mut *locked(&self.waiting);
-        if waiting.open != open {
-            // Who handed these in hands them to the next leader.
-            *waiting = Waiting {
-                open,
-                ..Waiting::default()
-            };
-        }
+        *waiting = Waiting {
+            term,
+            next: waiting.next,
+            ..Waiting::default()
+        };
     }
 
-    fn take(&self, max_entries: usize, max_bytes: usize) -> Vec<Arc<Travelling>> {
+    fn take(&self, max_entries: usize, max_bytes: usize) -> Vec<Queued> {
         let waiting = &mut *locked(&self.waiting);
         let mut taken = Vec::new();
         let mut bytes = 0;
-        while let Some(next) = waiting.entries.front() {
-            bytes += next.bytes + ENTRY_OVERHEAD;
+        while let Some(next) = waiting.entries.first_entry() {
+            bytes += next.get().bytes + ENTRY_OVERHEAD;
             if taken.len() >= max_entries || (!taken.is_empty() && bytes > max_bytes) {
                 break;
             }
-            waiting.bytes -= next.bytes;
-            taken.extend(waiting.entries.pop_front());
+            waiting.bytes -= next.get().bytes;
+            taken.push(next.remove_entry());
         }
         taken
     }
 
-    fn done(&self, entries: &[Arc<Travelling>]) {
+    fn done(&self, entries: &[Queued]) {
         let waiting = &mut *locked(&self.waiting);
-        for entry in entries {
+        for (_, entry) in entries {
             waiting.known.remove(&entry.id);
         }
     }
 
     /// Entries of a proposal that Raft did not take, or of which it cannot say whether it will be
-    /// committed: first in the queue again. Should it be committed after all, apply sees them twice
-    /// and counts them once.
-    fn put_back(&self, entries: Vec<Arc<Travelling>>) {
+    /// committed: back to their places. Should it be committed after all, apply sees them twice and
+    /// counts them once.
+    fn put_back(&self, entries: Vec<Queued>) {
         let waiting = &mut *locked(&self.waiting);
-        if !waiting.open {
+        if waiting.term.is_none() {
             return;
         }
-        for entry in entries.into_iter().rev() {
-            if waiting.known.insert(entry.id) || !waiting.entries.iter().any(|e| e.id == entry.id) {
-                waiting.bytes += entry.bytes;
-                waiting.entries.push_front(entry);
+        for (place, entry) in entries {
+            let bytes = entry.bytes;
+            waiting.known.insert(entry.id);
+            if waiting.entries.insert(place, entry).is_none() {
+                waiting.bytes += bytes;
             }
         }
     }
@@ -164,7 +174,7 @@ impl Progress {
 
 /// A proposal that came back, committed or not.
 struct Done {
-    entries: Vec<Arc<Travelling>>,
+    entries: Vec<Queued>,
     asked: bool,
     committed: bool,
 }
@@ -202,8 +212,7 @@ impl Sequencer {
             let now = leadership.borrow_and_update().clone();
             let term = now.leading.then_some(now.term);
             if term != reign.term {
-                self.queue.set_open(false);
-                self.queue.set_open(term.is_some());
+                self.queue.open_for(term);
                 reign = Reign {
                     term,
                     asks_in_flight: reign.asks_in_flight,
@@ -286,7 +295,7 @@ impl Sequencer {
     async fn propose(
         &self,
         reign: &mut Reign,
-        entries: Vec<Arc<Travelling>>,
+        entries: Vec<Queued>,
     ) -> Option<impl Future<Output = Done> + use<>> {
         let asked = self.wants_checkpoint(reign, entries.is_empty());
         reign.last_ms = reign.last_ms.max(self.clock.now_ms());
@@ -302,7 +311,7 @@ impl Sequencer {
             timestamp_ms: reign.last_ms,
             checkpoint: asked,
             certificate,
-            entries: entries.iter().map(|entry| entry.signed.clone()).collect(),
+            entries: entries.iter().map(|(_, e)| e.signed.clone()).collect(),
         };
         let bytes = Bytes::from(proposal.encode_to_vec());
         let (responder, answer) = ProgressResponder::complete_only();
@@ -366,6 +375,7 @@ mod tests {
         })
     }
 
+    const TERM: u64 = 3;
     const FRESH: Progress = Progress {
         tip: 0,
         newest_checkpoint: None,
@@ -377,26 +387,26 @@ mod tests {
     fn the_same_entry_twice_is_queued_once_until_it_is_done() {
         let queue = Queue::default();
         assert_eq!(
-            queue.push(&entry(1, 1), &FRESH),
+            queue.push(&entry(1, 1), TERM, &FRESH),
             Err(SubmitRefused::NoLeader)
         );
-        queue.set_open(true);
-        queue.push(&entry(1, 1), &FRESH).unwrap();
-        queue.push(&entry(1, 1), &FRESH).unwrap();
+        queue.open_for(Some(TERM));
+        queue.push(&entry(1, 1), TERM, &FRESH).unwrap();
+        queue.push(&entry(1, 1), TERM, &FRESH).unwrap();
         assert_eq!(queue.take(9, 99).len(), 1);
-        queue.push(&entry(1, 1), &FRESH).unwrap();
+        queue.push(&entry(1, 1), TERM, &FRESH).unwrap();
         assert_eq!(queue.len(), 0, "it is in flight");
-        queue.done(&[entry(1, 1)]);
-        queue.push(&entry(1, 1), &FRESH).unwrap();
+        queue.done(&[(0, entry(1, 1))]);
+        queue.push(&entry(1, 1), TERM, &FRESH).unwrap();
         assert_eq!(queue.len(), 1);
     }
 
     #[test]
     fn a_proposal_is_bounded_in_entries_and_bytes_but_never_empty() {
         let queue = Queue::default();
-        queue.set_open(true);
+        queue.open_for(Some(TERM));
         for number in 1..=5 {
-            queue.push(&entry(number, 100), &FRESH).unwrap();
+            queue.push(&entry(number, 100), TERM, &FRESH).unwrap();
         }
         assert_eq!(queue.take(2, 1000).len(), 2);
         assert_eq!(queue.take(9, 250).len(), 2);
@@ -404,23 +414,41 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_committed_comes_first_again_and_once() {
+    fn what_was_not_committed_goes_back_to_its_place_once() {
         let queue = Queue::default();
-        queue.set_open(true);
-        for number in 1..=3 {
-            queue.push(&entry(number, 1), &FRESH).unwrap();
+        queue.open_for(Some(TERM));
+        for number in 1..=7 {
+            queue.push(&entry(number, 1), TERM, &FRESH).unwrap();
         }
-        let taken = queue.take(2, 99);
-        queue.put_back(taken.clone());
-        queue.put_back(taken);
-        let ids: Vec<u8> = queue.take(9, 99).iter().map(|e| e.id.0[0]).collect();
-        assert_eq!(ids, [1, 2, 3]);
+        let in_flight: Vec<_> = (0..3).map(|_| queue.take(2, 99)).collect();
+        for taken in in_flight.iter().chain([&in_flight[0]]) {
+            queue.put_back(taken.clone());
+        }
+        let ids = |taken: Vec<Queued>| -> Vec<u8> {
+            taken.iter().map(|(_, entry)| entry.id.0[0]).collect()
+        };
+        assert_eq!(ids(queue.take(9, 99)), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(locked(&queue.waiting).bytes, 0);
+    }
+
+    #[test]
+    fn the_queue_is_open_for_one_leadership_only() {
+        let queue = Queue::default();
+        queue.open_for(Some(TERM));
+        let late = queue.push(&entry(1, 1), TERM - 1, &FRESH);
+        assert_eq!(late, Err(SubmitRefused::NoLeader));
+        queue.push(&entry(1, 1), TERM, &FRESH).unwrap();
+        queue.open_for(Some(TERM + 1));
+        assert_eq!(queue.len(), 0, "handed in again by who handed it in");
+        queue.open_for(None);
+        let closed = queue.push(&entry(1, 1), TERM + 1, &FRESH);
+        assert_eq!(closed, Err(SubmitRefused::NoLeader));
     }
 
     #[test]
     fn a_long_uncertified_tail_is_refused_with_its_reason() {
         let queue = Queue::default();
-        queue.set_open(true);
+        queue.open_for(Some(TERM));
         let long = Progress {
             tip: MAX_TAIL_BLOCKS,
             ..FRESH
@@ -430,7 +458,7 @@ mod tests {
             ..FRESH
         };
         for progress in [long, heavy] {
-            let refused = queue.push(&entry(1, 1), &progress);
+            let refused = queue.push(&entry(1, 1), TERM, &progress);
             assert_eq!(refused, Err(SubmitRefused::TailTooLong));
         }
     }

@@ -1,8 +1,8 @@
 //! openraft's state machine: entries go to the applier, on a thread of its own.
 //!
 //! What holds here: entries are applied one after another in order; after an error none is. In the
-//! simulator the applier runs inline, so that one thread fixes the order of everything. Snapshots
-//! do not exist in this version: the log is never purged.
+//! simulator the applier runs inline, so that one thread fixes the order of everything. A snapshot is
+//! built from a certified copy or not at all; one that is installed was checked before (`snapshot`).
 
 use std::io;
 use std::sync::Arc;
@@ -10,22 +10,19 @@ use std::sync::Arc;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::applier::Applier;
 use crate::config::Io;
 use crate::log::Durable;
-use crate::types::{Applied, Entry, LogId, StoredMembership, Types};
+use crate::snapshot::install::Installer;
+use crate::snapshot::{Copies, RaftSnapshot, SnapshotData, off_thread};
+use crate::types::{Applied, Entry, LogId, SnapshotMeta, StoredMembership, Types};
 
 /// Entries that are handed to the apply thread at once: enough that handing over costs nothing.
 const MAX_BATCH: usize = 64;
 /// Batches between Raft and the apply thread.
 const MAX_WAITING_BATCHES: usize = 4;
-
-/// What a snapshot holds in this version: nothing, because there are none.
-#[derive(Debug, Clone, Copy)]
-pub struct NoSnapshot;
 
 struct Job {
     entries: Vec<Entry>,
@@ -38,6 +35,8 @@ pub struct StateMachine {
     /// `None`: inline.
     thread: Option<mpsc::Sender<Job>>,
     durable: watch::Receiver<Durable>,
+    installer: Arc<Installer>,
+    io: Io,
 }
 
 impl StateMachine {
@@ -45,6 +44,7 @@ impl StateMachine {
     pub(crate) fn new(
         applier: Arc<Applier>,
         durable: watch::Receiver<Durable>,
+        installer: Arc<Installer>,
         io: Io,
     ) -> io::Result<Self> {
         let thread = match io {
@@ -72,6 +72,8 @@ impl StateMachine {
             applier,
             thread,
             durable,
+            installer,
+            io,
         })
     }
 
@@ -98,8 +100,8 @@ fn apply_all(applier: &Applier, entries: Vec<Entry>) -> io::Result<Vec<Applied>>
 }
 
 impl RaftStateMachine<Types> for StateMachine {
-    type SnapshotData = NoSnapshot;
-    type SnapshotBuilder = NoSnapshot;
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         let position = self.applier.position();
@@ -131,34 +133,48 @@ impl RaftStateMachine<Types> for StateMachine {
         Ok(())
     }
 
-    async fn get_snapshot_builder(&mut self) -> NoSnapshot {
-        NoSnapshot
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let has_one = self.installer.copies.newest().is_some();
+        (force || has_one).then(|| self.builder())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        self.builder()
     }
 
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMetaOf<Types>,
-        _snapshot: NoSnapshot,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
     ) -> io::Result<()> {
-        Err(no_snapshots())
+        let (installer, meta) = (self.installer.clone(), meta.clone());
+        off_thread(self.io, move || installer.install(&meta, snapshot)).await
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, NoSnapshot>>> {
-        Ok(None)
-    }
-}
-
-impl RaftSnapshotBuilder<Types> for NoSnapshot {
-    type SnapshotData = NoSnapshot;
-
-    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<Types, NoSnapshot>> {
-        Err(no_snapshots())
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        Ok(self.installer.copies.snapshot())
     }
 }
 
-fn no_snapshots() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this version makes no snapshots: its log is never purged",
-    )
+impl StateMachine {
+    fn builder(&self) -> Builder {
+        Builder {
+            copies: self.installer.copies.clone(),
+            applier: self.applier.clone(),
+        }
+    }
+}
+
+/// Tells openraft of the newest copy: building was done by apply.
+pub struct Builder {
+    copies: Arc<Copies>,
+    applier: Arc<Applier>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        Ok(self.copies.insist(&self.applier.position()))
+    }
 }

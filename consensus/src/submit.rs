@@ -15,6 +15,7 @@ use cairn_ledger::hash::Hash;
 use cairn_proto::v1;
 use prost::Message as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::admitted::AdmittedCache;
 use crate::config::Io;
@@ -102,6 +103,9 @@ pub(crate) struct Submitter {
 
 type Answer = Result<(), SubmitRefused>;
 
+/// Entries that a new leader refused are handed to it again after so long.
+const HAND_ON_AGAIN: Duration = Duration::from_millis(100);
+
 impl Submitter {
     /// Entries that this node admitted.
     pub(crate) async fn submit(&self, entries: Vec<Admitted>) -> Vec<Answer> {
@@ -116,14 +120,15 @@ impl Submitter {
                 continue;
             }
             let entry = self.travelling(admitted);
-            if self.tracker.insert(&entry) {
-                places.push(place);
-                travelling.push(entry);
-            } else {
-                answers[place] = Err(SubmitRefused::QueueFull);
+            if !self.tracker.insert(&entry) {
+                // Nor what follows: it may build on this one.
+                answers[place..].fill(Err(SubmitRefused::QueueFull));
+                break;
             }
+            places.push(place);
+            travelling.push(entry);
         }
-        let handed_on = self.hand_on(&travelling).await;
+        let handed_on = self.hand_on_in_time(&travelling).await;
         for ((place, entry), answer) in places.into_iter().zip(&travelling).zip(handed_on) {
             if answer.is_err_and(|refused| refused != SubmitRefused::Unreachable) {
                 self.tracker.remove(&entry.id);
@@ -140,51 +145,89 @@ impl Submitter {
         if !self.leadership.borrow().leading {
             return Ok(respond(vec![Err(SubmitRefused::NoLeader); count]));
         }
+        let term = self.leadership.borrow().term;
         let answers = match self.io {
             Io::Threads => {
                 // Signatures take a core each their time: not on the thread that beats for Raft.
                 let this = self.clone();
-                tokio::task::spawn_blocking(move || this.admit_and_queue(request.entries))
+                tokio::task::spawn_blocking(move || this.admit_and_queue(request.entries, term))
                     .await
                     .map_err(|error| error.to_string())?
             }
-            Io::Simulated { .. } => self.admit_and_queue(request.entries),
+            Io::Simulated { .. } => self.admit_and_queue(request.entries, term),
         };
         Ok(respond(answers))
     }
 
-    fn admit_and_queue(&self, entries: Vec<v1::SignedEntry>) -> Vec<Answer> {
+    fn admit_and_queue(&self, entries: Vec<v1::SignedEntry>, term: u64) -> Vec<Answer> {
         let progress = self.cosigner.progress();
-        entries
-            .into_iter()
-            .map(|signed| {
-                let admitted = admission::admit(&self.chain, signed).map_err(|error| {
-                    tracing::warn!(%error, "a peer forwarded an entry that is not admitted");
-                    SubmitRefused::Invalid
-                })?;
-                if self.has_outcome(&admitted.id) {
-                    return Ok(());
-                }
-                self.queue.push(&self.travelling(admitted), &progress)
-            })
-            .collect()
+        let queue = |signed| {
+            let admitted = admission::admit(&self.chain, signed).map_err(|error| {
+                tracing::warn!(%error, "a peer forwarded an entry that is not admitted");
+                SubmitRefused::Invalid
+            })?;
+            if self.has_outcome(&admitted.id) {
+                return Ok(());
+            }
+            self.queue.push(&self.travelling(admitted), term, &progress)
+        };
+        until_refused(entries, queue)
     }
 
-    /// Hands what is pending to each new leader.
+    /// Hands what is pending to each new leader, until it took it.
     pub(crate) async fn follow_leader(self: Arc<Self>) {
         let mut leadership = self.leadership.clone();
         while leadership.changed().await.is_ok() {
             if leadership.borrow_and_update().leader.is_none() {
                 continue;
             }
-            let pending = self.tracker.all();
-            if !pending.is_empty() {
+            loop {
+                let pending = self.tracker.all();
+                if pending.is_empty() {
+                    break;
+                }
                 tracing::info!(
                     entries = pending.len(),
                     "handing pending entries to the new leader"
                 );
-                self.hand_on(&pending).await;
+                let answers = self.hand_on(&pending).await;
+                if answers.iter().all(Result::is_ok) {
+                    break;
+                }
+                // It may not know yet that it leads, or have no room yet.
+                tokio::select! {
+                    () = tokio::time::sleep(HAND_ON_AGAIN) => {}
+                    changed = leadership.wait_for(|now| now.leader.is_none()) => {
+                        if changed.is_err() { return }
+                        break;
+                    }
+                }
             }
+        }
+    }
+
+    /// Waits for a leader, who is missing during an election: refused is only what none took in time.
+    async fn hand_on_in_time(&self, entries: &[Arc<Travelling>]) -> Vec<Answer> {
+        let until = Instant::now() + self.deadline;
+        let mut leadership = self.leadership.clone();
+        let mut answers = Vec::with_capacity(entries.len());
+        loop {
+            leadership.mark_unchanged();
+            answers.extend(self.hand_on(&entries[answers.len()..]).await);
+            let taken = answers.iter().take_while(|answer| answer.is_ok()).count();
+            let worth_waiting = matches!(
+                answers.get(taken),
+                Some(Err(SubmitRefused::NoLeader | SubmitRefused::Unreachable))
+            );
+            if !worth_waiting || Instant::now() >= until {
+                return answers;
+            }
+            // The one asked may not know yet that it leads.
+            let again = until.min(Instant::now() + HAND_ON_AGAIN);
+            if let Ok(Err(_)) = tokio::time::timeout_at(again, leadership.changed()).await {
+                return answers;
+            }
+            answers.truncate(taken);
         }
     }
 
@@ -192,8 +235,8 @@ impl Submitter {
         let leadership = self.leadership.borrow().clone();
         if leadership.leading {
             let progress = self.cosigner.progress();
-            let push = |entry| self.queue.push(entry, &progress);
-            return entries.iter().map(push).collect();
+            let push = |entry| self.queue.push(entry, leadership.term, &progress);
+            return until_refused(entries, push);
         }
         let Some(leader) = leadership.leader else {
             return vec![Err(SubmitRefused::NoLeader); entries.len()];
@@ -208,6 +251,11 @@ impl Submitter {
             });
             let (batch, later) = rest.split_at(fits.count().max(1));
             answers.extend(self.forward(leader, batch).await);
+            if let Some(Err(refused)) = answers.last() {
+                let refused = *refused;
+                answers.resize(entries.len(), Err(refused));
+                break;
+            }
             rest = later;
         }
         answers
@@ -253,6 +301,22 @@ impl Submitter {
         // A read that fails here fails again, loudly, in apply.
         matches!(apply::entry_outcome(&*self.store, id), Ok(Some(_)))
     }
+}
+
+/// Does `queue` to the entries in their order. Behind one that is refused none is queued, since it
+/// may build on that one: they get the same answer.
+fn until_refused<T>(
+    entries: impl IntoIterator<Item = T>,
+    mut queue: impl FnMut(T) -> Answer,
+) -> Vec<Answer> {
+    let mut refused = Ok(());
+    let one = |entry| {
+        if refused.is_ok() {
+            refused = queue(entry);
+        }
+        refused
+    };
+    entries.into_iter().map(one).collect()
 }
 
 fn respond(answers: Vec<Answer>) -> Bytes {

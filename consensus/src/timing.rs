@@ -49,7 +49,8 @@ impl Timing {
             enable_pre_vote: Some(true),
             // A restarted leader asks for votes again: its first proposal flags a checkpoint.
             enable_leader_restore: Some(false),
-            // The log is never purged, so no snapshot is ever needed.
+            // Copies are made by apply and purging follows them (`snapshot`), never by openraft's own
+            // counting.
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
             replication_lag_threshold: u64::MAX,

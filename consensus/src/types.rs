@@ -38,6 +38,9 @@ pub type Entry = openraft::type_config::alias::EntryOf<Types>;
 /// The membership that a state machine has applied.
 pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
 
+/// What a snapshot covers.
+pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
+
 /// The bytes of one proposal.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Payload(pub Bytes);

@@ -14,11 +14,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_consensus::{
-    Core, CoreConfig, Inbound, Io, Lane, Network, NetworkError, SystemClock, Timing,
+    CopyRules, Core, CoreConfig, Inbound, Io, Lane, Network, NetworkError, SystemClock, Timing,
 };
 use cairn_proto::v1;
-use cairn_storage::RocksDisk;
-use cairn_storage::rocks::{Memory, Purpose};
+use cairn_storage::{Memory, Purpose, RocksDisk, RocksGenerations, wait_until_closed};
 use tokio::time::Instant;
 
 use crate::fixture::Ledger;
@@ -53,16 +52,16 @@ impl Network for Port {
 async fn start(folder: &Path, ledger: &Ledger, hub: &Hub) {
     for id in 1..=MEMBERS {
         let memory = Memory::new();
-        let disk = |name: &str, purpose| {
-            let path = folder.join(id.to_string()).join(name);
-            Arc::new(RocksDisk::open(&path, purpose, &memory).unwrap())
-        };
+        let path = |name| folder.join(id.to_string()).join(name);
+        let raft = RocksDisk::open(&path("raft"), Purpose::RaftLog, &memory).unwrap();
+        let generations = RocksGenerations::open(&path("ledger"), &memory).unwrap();
         let core = Core::start(CoreConfig {
             raft_id: id,
             chain: ledger.chain.clone(),
             cosign_key: ledger.cosign_key(id),
-            raft_disk: disk("raft", Purpose::RaftLog),
-            ledger_disk: disk("ledger", Purpose::Ledger),
+            raft_disk: Arc::new(raft),
+            ledger: Arc::new(generations),
+            copies: CopyRules::default(),
             network: Arc::new(Port {
                 me: id,
                 hub: hub.clone(),
@@ -97,8 +96,19 @@ async fn certified(core: &Core, id: &cairn_ledger::hash::Hash) -> v1::EntryStatu
         .unwrap()
 }
 
-#[tokio::test]
-async fn entries_are_certified_through_any_node_and_still_there_after_a_restart() {
+#[test]
+fn entries_are_certified_through_any_node_and_still_there_after_a_restart() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(certify_restart_certify());
+    drop(runtime);
+    // A process that ends while RocksDB's threads still work aborts.
+    assert_eq!(wait_until_closed(Duration::from_secs(60)), 0);
+}
+
+async fn certify_restart_certify() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::new(MEMBERS, None);
     let hub = Hub::default();

@@ -111,11 +111,33 @@ impl AdmissionError {
     }
 }
 
+/// An entry that is admitted if its signatures verify.
+#[derive(Debug, Clone)]
+pub struct Unverified(Admitted);
+
+impl Unverified {
+    /// The public keys of those who are said to have signed: the author and the approvers.
+    pub fn signers(&self) -> impl Iterator<Item = &[u8]> {
+        let signatures = self.0.signed.signatures.iter();
+        signatures.map(|signature| &signature.public_key[..])
+    }
+
+    /// The entry, signatures verified.
+    pub fn verify(self, chain: &Chain) -> Result<Admitted, AdmissionError> {
+        let signed = &self.0.signed;
+        verify_signatures(&chain.id, &signed.envelope, &signed.signatures)?;
+        Ok(self.0)
+    }
+}
+
 /// Admits an entry, signatures verified.
 pub fn admit(chain: &Chain, signed: v1::SignedEntry) -> Result<Admitted, AdmissionError> {
-    let entry = parse(chain, signed)?;
-    verify_signatures(&chain.id, &entry.signed.envelope, &entry.signed.signatures)?;
-    Ok(entry)
+    read(chain, signed)?.verify(chain)
+}
+
+/// The cheap part of [`admit`], for those who want to look at the signers first.
+pub fn read(chain: &Chain, signed: v1::SignedEntry) -> Result<Unverified, AdmissionError> {
+    parse(chain, signed).map(Unverified)
 }
 
 /// Everything but the curve arithmetic.

@@ -107,6 +107,13 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     Ok(close(overlay, None, header, None, Vec::new()))
 }
 
+/// The proposal in a committed payload. What is no canonical `Proposal` is an empty one on every
+/// node: a leader that gets garbage committed stops nobody, and two readings of one payload cannot
+/// differ.
+pub fn read_proposal(payload: &[u8]) -> v1::Proposal {
+    canonical::decode(payload).unwrap_or_default()
+}
+
 /// Applies `proposal`, committed in Raft's `term`, to `state`. `admitted` says of a leaf hash
 /// whether this node has verified that entry's signatures before.
 pub fn apply(
@@ -358,7 +365,7 @@ fn decide<S: StateRead + ?Sized>(
 }
 
 /// RFC 9162 root over the outcomes: entry id (32) ‖ reason (4, big-endian) ‖ leaf index (8).
-fn outcomes_root(outcomes: &[v1::Outcome]) -> Hash {
+pub(crate) fn outcomes_root(outcomes: &[v1::Outcome]) -> Hash {
     let leaf = |outcome: &v1::Outcome| {
         let reason = outcome.rejected.to_be_bytes();
         let index = outcome.leaf_index.to_be_bytes();

@@ -76,6 +76,11 @@ pub fn decode<M: Message + Default + Described>(bytes: &[u8]) -> Result<M, Canon
     })
 }
 
+/// Whether `bytes` are the canonical form of an `M`, without making one.
+pub fn check<M: Described>(bytes: &[u8]) -> Result<(), CanonicalError> {
+    walk(M::schema(), bytes)
+}
+
 fn walk(schema: &'static Schema, bytes: &[u8]) -> Result<(), CanonicalError> {
     let mut reader = Reader { bytes, at: 0 };
     let mut last = 0;

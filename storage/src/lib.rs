@@ -16,15 +16,18 @@ mod open;
 pub mod rocks;
 mod seal;
 pub mod sim;
+mod sim_generations;
 pub mod state_store;
 mod tail_marker;
 pub mod view;
 
 pub use disk::{Batch, Disk, DiskError, DiskRead, Durability, Limit};
+pub use generations::{CopyFile, Generations, RocksGenerations};
 pub use guard::{GuardRefused, Guarded, SignGuard};
 pub use log_store::{LogError, LogStore, Slot};
 pub use open::wait_until_closed;
 pub use rocks::{Memory, Purpose, RocksDisk};
 pub use sim::SimDisk;
+pub use sim_generations::SimGenerations;
 pub use state_store::{StateSnapshot, StateStore, StoreError};
 pub use view::View;

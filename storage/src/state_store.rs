@@ -14,7 +14,7 @@
 //! What stays out: the meaning of keys (`cairn_ledger::rooms`), and syncing block by block: the
 //! raft log has every block until a synced checkpoint covers it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use cairn_ledger::hash::{self, Hash};
@@ -90,9 +90,12 @@ impl From<StoreError> for StateError {
 }
 
 /// The state after the last applied block.
+///
+/// The disk below may be replaced by one that holds a later state of the same ledger; whoever reads
+/// twice around that instant sees first the one and then the other.
 #[derive(Clone)]
 pub struct StateStore {
-    disk: Arc<dyn Disk>,
+    disk: Arc<RwLock<Arc<dyn Disk>>>,
 }
 
 impl std::fmt::Debug for StateStore {
@@ -130,7 +133,16 @@ impl StateStore {
                 });
             }
         }
-        Ok(Self { disk })
+        Ok(Self {
+            disk: Arc::new(RwLock::new(disk)),
+        })
+    }
+
+    /// The state on a disk that is known to be one of this ledger.
+    pub fn new_unchecked(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk: Arc::new(RwLock::new(disk)),
+        }
     }
 
     /// Makes a block's writes and the raft position after it (opaque bytes) the state, together.
@@ -143,13 +155,13 @@ impl StateStore {
             batch.put(key.as_slice(), &value[..]);
         }
         batch.put(&APPLIED[..], applied);
-        self.disk.write(&batch, Durability::Buffered)?;
+        self.disk().write(&batch, Durability::Buffered)?;
         Ok(())
     }
 
     /// The raft position of the state.
     pub fn applied(&self) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.disk.get(&APPLIED)?)
+        Ok(self.disk().get(&APPLIED)?)
     }
 
     /// Keeps a certified checkpoint.
@@ -160,14 +172,14 @@ impl StateStore {
     ) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         batch.put(checkpoint_key(height), checkpoint.encode_to_vec());
-        self.disk.write(&batch, Durability::Buffered)?;
+        self.disk().write(&batch, Durability::Buffered)?;
         Ok(())
     }
 
     /// The certified checkpoint at `height`, if that block is one.
     pub fn checkpoint_at(&self, height: u64) -> Result<Option<v1::Checkpoint>, StoreError> {
         let key = checkpoint_key(height);
-        match self.disk.get(&key)? {
+        match self.disk().get(&key)? {
             Some(bytes) => Ok(Some(decoded(&key, &bytes)?)),
             None => Ok(None),
         }
@@ -175,7 +187,7 @@ impl StateStore {
 
     /// The certified checkpoint with the greatest height.
     pub fn latest_checkpoint(&self) -> Result<Option<(u64, v1::Checkpoint)>, StoreError> {
-        match self.disk.last(&CHECKPOINTS)? {
+        match self.disk().last(&CHECKPOINTS)? {
             Some((key, bytes)) => Ok(Some((height_of(&key)?, decoded(&key, &bytes)?))),
             None => Ok(None),
         }
@@ -187,35 +199,62 @@ impl StateStore {
         height: u64,
     ) -> Result<Option<(u64, v1::Checkpoint)>, StoreError> {
         let from = checkpoint_key(height);
-        let found = self.disk.scan(&CHECKPOINTS, &from, Limit::pairs(1))?;
+        let found = self.disk().scan(&CHECKPOINTS, &from, Limit::pairs(1))?;
         match found.first() {
             Some((key, bytes)) => Ok(Some((height_of(key)?, decoded(key, bytes)?))),
             None => Ok(None),
         }
     }
 
+    /// At most `limit` certified checkpoints from `height` on, ascending.
+    pub fn checkpoints_from(
+        &self,
+        height: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, v1::Checkpoint)>, StoreError> {
+        self.disk()
+            .scan(&CHECKPOINTS, &checkpoint_key(height), Limit::pairs(limit))?
+            .iter()
+            .map(|(key, bytes)| Ok((height_of(key)?, decoded(key, bytes)?)))
+            .collect()
+    }
+
+    /// Replaces all evidence, in a state that came from elsewhere: what others saw is theirs to
+    /// show, and what this node saw must not be lost.
+    pub fn replace_equivocations(&self, evidence: &[v1::Equivocation]) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.delete_range(&EQUIVOCATIONS[..], &[OWN, EQUIVOCATIONS[1] + 1][..]);
+        for evidence in evidence {
+            let bytes = evidence.encode_to_vec();
+            let key = [&EQUIVOCATIONS[..], hash::plain(&bytes).as_bytes()].concat();
+            batch.put(key, bytes);
+        }
+        self.disk().write(&batch, Durability::Buffered)?;
+        Ok(())
+    }
+
     /// Keeps evidence, durably, once. False if it was known, or if there is too much already.
     pub fn put_equivocation(&self, evidence: &v1::Equivocation) -> Result<bool, StoreError> {
         let bytes = evidence.encode_to_vec();
         let key = [&EQUIVOCATIONS[..], hash::plain(&bytes).as_bytes()].concat();
-        if self.disk.get(&key)?.is_some() {
+        if self.disk().get(&key)?.is_some() {
             return Ok(false);
         }
         let kept = self
-            .disk
+            .disk()
             .scan(&EQUIVOCATIONS, &[], Limit::pairs(MAX_EQUIVOCATIONS))?;
         if kept.len() >= MAX_EQUIVOCATIONS {
             return Ok(false);
         }
         let mut batch = Batch::new();
         batch.put(key, bytes);
-        self.disk.write(&batch, Durability::Synced)?;
+        self.disk().write(&batch, Durability::Synced)?;
         Ok(true)
     }
 
     /// All evidence.
     pub fn list_equivocations(&self) -> Result<Vec<v1::Equivocation>, StoreError> {
-        self.disk
+        self.disk()
             .scan(&EQUIVOCATIONS, &[], Limit::pairs(MAX_EQUIVOCATIONS))?
             .iter()
             .map(|(key, bytes)| decoded(key, bytes))
@@ -225,19 +264,24 @@ impl StateStore {
     /// The state now, unmoved by later blocks.
     pub fn snapshot(&self) -> Result<StateSnapshot, StoreError> {
         Ok(StateSnapshot {
-            disk: self.disk.snapshot()?,
+            disk: self.disk().snapshot()?,
         })
     }
 
     /// Makes all blocks so far survive a crash. Before the raft log is purged, this or a
     /// checkpoint folder must cover what is purged.
     pub fn sync(&self) -> Result<(), StoreError> {
-        Ok(self.disk.sync()?)
+        Ok(self.disk().sync()?)
     }
 
-    /// The disk below, for checkpoint folders and its size.
-    pub fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
+    /// The disk below, for its size.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on this is the state on `disk`.
+    pub fn replace(&self, disk: Arc<dyn Disk>) {
+        *self.disk.write().unwrap_or_else(PoisonError::into_inner) = disk;
     }
 }
 
@@ -264,11 +308,11 @@ fn decoded<M: Message + Default>(key: &[u8], bytes: &Bytes) -> Result<M, StoreEr
 
 impl StateRead for StateStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        Ok(self.disk.get(key)?)
+        Ok(self.disk().get(key)?)
     }
 
     fn multi_get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StateError> {
-        Ok(self.disk.multi_get(keys)?)
+        Ok(self.disk().multi_get(keys)?)
     }
 
     fn scan(
@@ -277,7 +321,7 @@ impl StateRead for StateStore {
         from: &[u8],
         limit: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, StateError> {
-        Ok(self.disk.scan(prefix, from, Limit::pairs(limit))?)
+        Ok(self.disk().scan(prefix, from, Limit::pairs(limit))?)
     }
 }
 

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use cairn_ledger::hash::{Hash, plain};
 use cairn_ledger::state::{MemoryState, StateError, StateRead, Writes};
 use cairn_proto::v1;
-use cairn_storage::generations::{Generations, RocksGenerations, SimGenerations};
 use cairn_storage::{
     Batch, Disk, DiskError, DiskRead, Durability, Memory, Purpose, RocksDisk, SimDisk, StateStore,
     StoreError,
 };
+use cairn_storage::{Generations, RocksGenerations, SimGenerations};
 
 fn chain() -> Hash {
     plain(b"chain")
@@ -242,6 +242,80 @@ fn a_generation_replaces_the_state_at_one_instant_or_not_at_all_day_one_9() {
         open(folder.path()),
         Err(DiskError::Corrupt { .. })
     ));
+}
+
+/// A copy travels whole into another ledger folder, and what is not noted or not adopted is gone
+/// after `again`.
+fn copies_travel(from: &dyn Generations, to: &dyn Generations) {
+    write(&*from.current().unwrap(), b"kept");
+    from.keep(7).unwrap();
+    write(&*from.current().unwrap(), b"later");
+    assert_eq!(from.kept().unwrap(), vec![]);
+    from.note(7, b"worth").unwrap();
+    from.keep(9).unwrap();
+    assert_eq!(
+        from.kept().unwrap(),
+        vec![(7, Bytes::from_static(b"worth"))]
+    );
+
+    let files = from.files(7).unwrap();
+    to.receive(&files).unwrap();
+    for file in &files {
+        let mut offset = 0;
+        while offset < file.bytes {
+            let bytes = from.read_file(7, &file.name, offset, 100).unwrap();
+            to.write_file(&file.name, offset, &bytes).unwrap();
+            offset += bytes.len() as u64;
+        }
+    }
+    assert!(matches!(to.adopt(), Err(DiskError::Unsupported { .. })) || files.is_empty());
+}
+
+#[test]
+fn a_copy_travels_whole_and_what_is_not_noted_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::new();
+    let open = |name: &str| RocksGenerations::open(&folder.path().join(name), &memory).unwrap();
+    let (from, to) = (open("a"), open("b"));
+    write(&*to.current().unwrap(), b"old");
+    copies_travel(&from, &to);
+    let outside = cairn_storage::CopyFile {
+        name: "../current".to_owned(),
+        bytes: 1,
+    };
+    assert!(!outside.is_plain());
+    // Refused without a trace: what came in before goes on.
+    assert!(matches!(
+        to.receive(&[outside]),
+        Err(DiskError::Corrupt { .. })
+    ));
+    assert_eq!(value(&*to.received().unwrap()).unwrap(), &b"kept"[..]);
+    to.adopt().unwrap();
+    assert_eq!(value(&*to.current().unwrap()).unwrap(), &b"kept"[..]);
+    drop((from, to));
+
+    let from = open("a");
+    assert_eq!(from.kept().unwrap().len(), 1);
+    assert!(!folder.path().join("a/kept/9").exists());
+    assert_eq!(value(&*from.current().unwrap()).unwrap(), &b"later"[..]);
+    assert_eq!(value(&*from.begin_from(7).unwrap()).unwrap(), &b"kept"[..]);
+    from.forget(7).unwrap();
+    assert_eq!(from.kept().unwrap(), vec![]);
+    assert_eq!(value(&*open("b").current().unwrap()).unwrap(), &b"kept"[..]);
+}
+
+#[test]
+fn a_simulated_copy_travels_as_a_folder_does() {
+    let (from, to) = (SimGenerations::new(), SimGenerations::new());
+    copies_travel(&from, &to);
+    assert_eq!(value(&*to.received().unwrap()).unwrap(), &b"kept"[..]);
+    to.adopt().unwrap();
+    assert_eq!(value(&*to.current().unwrap()).unwrap(), &b"kept"[..]);
+    // Keeping makes durable; the copy without a note is gone.
+    let from = from.crash(|_| 0);
+    assert_eq!(value(&*from.current().unwrap()).unwrap(), &b"later"[..]);
+    assert_eq!(from.kept().unwrap().len(), 1);
+    assert!(from.files(9).is_err());
 }
 
 #[test]

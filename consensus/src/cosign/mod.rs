@@ -124,6 +124,30 @@ impl Cosigner {
         Ok(cosigner)
     }
 
+    /// Another state took the place of the one before, as a copy that was installed does. What was
+    /// collected for the old one is nothing any more; the new tip is signed like a block of ours,
+    /// because all of it was checked against its header.
+    pub(crate) fn installed(&self) -> Result<(), CosignError> {
+        {
+            let inner = &mut *locked(&self.inner);
+            inner.candidates.clear();
+            inner.snapshots.clear();
+            inner.tail.clear();
+            inner.tail_bytes = 0;
+            inner.newest_checkpoint = None;
+            inner.uncertified_since = None;
+        }
+        let Some(tip) = apply::tip(&*self.store)? else {
+            return Ok(());
+        };
+        let header_bytes = cairn_ledger::canonical::encode(&tip.header);
+        self.block_applied(&tip.header, &header_bytes, &tip.header_hash, 0)?;
+        match self.store.checkpoint_at(tip.header.height)? {
+            Some(certificate) => self.adopt(&certificate),
+            None => Ok(()),
+        }
+    }
+
     /// A block is part of the state. Called in order of height, before the next block is applied:
     /// the snapshot that is taken here is exactly this block's state.
     pub(crate) fn block_applied(

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod catch_up;
 mod clock;
 mod disks;
 mod fixture;
@@ -54,8 +55,9 @@ fn whatever_happens_the_invariants_hold() {
         let (outcome, hash) = simulate(seed, Setup::FOUR, storm);
         match outcome {
             Ok(o) => println!(
-                "seed {seed}: trace {hash}, {} events, {} acknowledged, {} certified",
-                o.events, o.acknowledged, o.certified
+                "seed {seed}: trace {hash}, {} events, {} acknowledged, {} certified, {} copies \
+                 installed",
+                o.events, o.acknowledged, o.certified, o.installs
             ),
             Err(violation) => {
                 println!(

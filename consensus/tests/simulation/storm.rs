@@ -28,6 +28,8 @@ const DAY_OFF: u64 = 2;
 pub struct Outcome {
     pub acknowledged: usize,
     pub certified: usize,
+    /// Copies that took the place of a state, of the nodes that run at the end.
+    pub installs: u64,
     pub events: u64,
 }
 
@@ -70,6 +72,11 @@ pub async fn storm(world: Arc<World>) -> Result<Outcome, Violation> {
     Ok(Outcome {
         acknowledged: oracle.acknowledged().len(),
         certified: world.certified().len(),
+        installs: world
+            .running()
+            .iter()
+            .map(|(_, core)| core.installs())
+            .sum(),
         events: world.trace.events(),
     })
 }

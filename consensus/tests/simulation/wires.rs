@@ -112,6 +112,11 @@ impl Wires {
         self.state().lies.push(lie);
     }
 
+    /// From now on all is told as it is.
+    pub fn honest(&self) {
+        self.state().lies.clear();
+    }
+
     /// How `node` reaches the others until it crashes.
     pub fn port(&self, node: u64) -> Port {
         Port {

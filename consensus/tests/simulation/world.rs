@@ -9,12 +9,12 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_consensus::{Core, CoreConfig, Io, StartError, Timing};
+use cairn_consensus::{CopyRules, Core, CoreConfig, Io, StartError, Timing};
 use cairn_ledger::admission::Admitted;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::{apply, checkpoint};
 use cairn_proto::v1;
-use cairn_storage::{Disk, SimDisk, StateStore};
+use cairn_storage::{Disk, SimDisk, SimGenerations, StateStore};
 use tokio::time::Instant;
 
 use crate::clock::SimClock;
@@ -27,6 +27,12 @@ use crate::wires::{Port, Wires};
 
 /// What one sync takes on a simulated disk.
 const SYNC: Duration = Duration::from_millis(2);
+
+/// Copies of the state come often, so that a node that was down for some seconds needs one.
+const COPIES: CopyRules = CopyRules {
+    every_blocks: 25,
+    every_bytes: u64::MAX,
+};
 
 /// What a simulation is made of, beside its seed.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +54,7 @@ impl Setup {
 
 struct Node {
     raft: SimDisk,
-    ledger: SimDisk,
+    ledger: SimGenerations,
     clock: SimClock,
     running: Option<(Core, Port)>,
     /// Up to which height its blocks were compared with everybody's.
@@ -108,7 +114,7 @@ impl World {
         let nodes = (1..=setup.members).map(|id| {
             let node = Node {
                 raft: SimDisk::new(),
-                ledger: SimDisk::new(),
+                ledger: SimGenerations::new(),
                 clock: SimClock::new(start, 0),
                 running: None,
                 compared: 0,
@@ -170,7 +176,8 @@ impl World {
                 chain: self.ledger.chain.clone(),
                 cosign_key: self.ledger.cosign_key(id),
                 raft_disk,
-                ledger_disk: Arc::new(node.ledger.clone()),
+                ledger: Arc::new(node.ledger.clone()),
+                copies: COPIES,
                 network: Arc::new(port.clone()),
                 clock: Arc::new(node.clock.clone()),
                 timing: Timing::default(),
@@ -268,8 +275,14 @@ impl World {
     }
 
     pub fn store(&self, id: u64) -> StateStore {
-        let disk = locked(&self.nodes)[&id].ledger.clone();
+        let disk = locked(&self.nodes)[&id].ledger.disk();
         StateStore::open(Arc::new(disk), &self.ledger.chain.id).unwrap()
+    }
+
+    /// The height of the state on the node's disk.
+    pub fn store_height(&self, id: u64) -> u64 {
+        let tip = apply::tip(&self.store(id)).unwrap();
+        tip.map_or(0, |tip| tip.header.height)
     }
 
     /// Compares the node's new blocks with everybody's.

@@ -70,7 +70,7 @@ impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
     /// Sets the map's value under `namespace` and `raw`; a value is never empty, since proofs
     /// tell absence by that.
     pub fn map_put(&mut self, namespace: &str, raw: &[u8], value: Bytes) {
-        debug_assert!(!value.is_empty());
+        assert!(!value.is_empty(), "a rule wrote an empty value");
         self.map_changes.insert(map::map_key(namespace, raw), value);
     }
 

@@ -104,8 +104,9 @@ fn order<S: StateRead + ?Sized>(
     )?;
     let mandate = mandate(ctx, entry, &order.region)?;
     check_order(&order)?;
-    within_mandate(&order, &mandate, ctx.timestamp_ms)?;
+    // Before anything that depends on time: a copy without its approval must not use up the id.
     approved(entry, &mandate)?;
+    within_mandate(&order, &mandate, ctx.timestamp_ms)?;
     let authority = entry.author_key().to_vec();
     let past: v1::AuthorityLog = ctx
         .map_message(ORDERS_OF_NAMESPACE, &authority)?

@@ -9,10 +9,12 @@
 //! because an empty value in a proof means absence. Keys are hashes ([`map_key`]), so nobody can
 //! crowd a prefix. What stays out: what the values mean, and which root is certified.
 
+mod check;
 mod page;
 mod proof;
 mod trie;
 
+pub use check::check;
 pub use proof::{ProofError, prove, verify};
 pub use trie::{get, update};
 

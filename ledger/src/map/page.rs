@@ -270,6 +270,11 @@ impl Branch {
         join(&self.hashes[2 * at], &self.hashes[2 * at + 1])
     }
 
+    /// That every hash here is the one of its halves.
+    pub(super) fn check(&self, place: &Place) -> Result<(), StateError> {
+        (1..WIDTH).try_for_each(|at| place.expect(&self.hashes[at], &self.joined(at)))
+    }
+
     /// As the state keeps it.
     pub(super) fn encode(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(BRANCH_HEAD + 32 * (2 * WIDTH - 2));

@@ -30,7 +30,7 @@ pub fn update<S: StateRead + ?Sized>(
     let leaves: Vec<Leaf> = changes
         .iter()
         .map(|(key, value)| {
-            debug_assert!(!value.is_empty(), "the map has no empty values: {key}");
+            assert!(!value.is_empty(), "the map has no empty values: {key}");
             Leaf {
                 key: *key,
                 value_hash: value_hash(value),

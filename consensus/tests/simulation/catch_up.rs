@@ -1,0 +1,161 @@
+//! Members that are behind what the others have purged: they catch up from a copy, whole or not at
+//! all, and believe none that was altered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_proto::v1;
+use tokio::time::Instant;
+
+use crate::invariants::Violation;
+use crate::oracle::Oracle;
+use crate::storm::{begin, check};
+use crate::wires::Lie;
+use crate::world::{Setup, World, simulate};
+
+/// A member that is not the leader.
+fn follower(world: &World) -> u64 {
+    let leader = world.running()[0].1.status().leader;
+    let mut ids = world.ids().into_iter();
+    ids.find(|id| Some(*id) != leader).unwrap()
+}
+
+/// Writes until every running node has purged its log beyond `index`.
+async fn write_beyond(world: &Arc<World>, oracle: &Oracle, index: u64) {
+    let client = oracle.clone();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let purged = |world: &World| {
+        let mut cores = world.running().into_iter();
+        cores.all(|(_, core)| core.kept().1.is_some_and(|purged| purged > index))
+    };
+    let mut name = 1_000 * (index + 1);
+    while !purged(world) {
+        assert!(Instant::now() < deadline, "nothing is purged");
+        name += 1;
+        let until = Instant::now() + Duration::from_millis(500);
+        let rng = world.rng.fork();
+        client.clone().client(world.clone(), name, rng, until).await;
+    }
+}
+
+/// One member is away until the others have purged what it would need; gives its id.
+async fn away(world: &Arc<World>, oracle: &Oracle) -> u64 {
+    begin(world).await;
+    let id = follower(world);
+    let last = world.core(id).unwrap().status().last_log_index;
+    world.crash(&[id], true).await;
+    write_beyond(world, oracle, last.unwrap_or(0) + 10).await;
+    id
+}
+
+#[test]
+fn a_member_behind_the_purge_catches_up_from_a_copy_while_writes_go_on() {
+    crate::logs();
+    let story = |world: Arc<World>| async move {
+        let oracle = Oracle::default();
+        let id = away(&world, &oracle).await;
+        world.start(id).await.unwrap();
+        let until = Instant::now() + Duration::from_secs(3);
+        let rng = world.rng.fork();
+        oracle.clone().client(world.clone(), 7, rng, until).await;
+        world.settle().await?;
+        assert_eq!(world.core(id).unwrap().installs(), 1);
+        check(&world, &oracle)
+    };
+    simulate(11, Setup::FOUR, story).0.unwrap();
+}
+
+/// Day-one bugs 9 and 10: whenever it happens, the old state or the new one is there afterwards.
+#[test]
+fn an_install_that_is_interrupted_leaves_the_old_state_or_the_new_one_day_one_9() {
+    crate::logs();
+    let (mut before, mut after) = (0, 0);
+    // The last ones: in the very moment that it is noticed.
+    for moment in 0..32 {
+        let story = |world: Arc<World>| async move {
+            let oracle = Oracle::default();
+            let id = away(&world, &oracle).await;
+            let old = world.store_height(id);
+            world.start(id).await.unwrap();
+            if moment < 28 {
+                tokio::time::sleep(Duration::from_millis(37 * moment)).await;
+            } else {
+                while world.core(id).unwrap().installs() == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            world.crash(&[id], moment % 2 == 0).await;
+            let left = world.store_height(id);
+            world.settle().await?;
+            check(&world, &oracle)?;
+            Ok::<_, Violation>(left > old + 10)
+        };
+        match simulate(100 + moment, Setup::FOUR, story).0.unwrap() {
+            true => after += 1,
+            false => before += 1,
+        }
+    }
+    println!("interrupted before the new state was there: {before}, after: {after}");
+    assert!(
+        before > 0 && after > 0,
+        "both sides of the instant were hit"
+    );
+}
+
+#[test]
+fn a_member_whose_copy_is_gone_after_an_install_makes_another_from_its_state() {
+    crate::logs();
+    let story = |world: Arc<World>| async move {
+        let oracle = Oracle::default();
+        let id = away(&world, &oracle).await;
+        world.start(id).await.unwrap();
+        world.settle().await?;
+        // All at once, twice: purged logs and copies have to fit together on every node.
+        for lose_all in [true, false] {
+            world.crash(&world.ids(), lose_all).await;
+            world.settle().await?;
+        }
+        check(&world, &oracle)
+    };
+    simulate(12, Setup::FOUR, story).0.unwrap();
+}
+
+#[test]
+fn a_copy_that_was_altered_on_its_way_is_never_believed() {
+    crate::logs();
+    let story = |world: Arc<World>| async move {
+        begin(&world).await;
+        let oracle = Oracle::default();
+        let id = follower(&world);
+        let entry = world.ledger.evidence(77, 1);
+        world.crash(&[id], true).await;
+        let (_, core) = world.running().remove(0);
+        core.submit(vec![entry.clone()]).await;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let told = core.wait(&entry.id, v1::WaitFor::Certified, deadline).await;
+        assert_eq!(told.unwrap().state(), v1::EntryState::Certified);
+        write_beyond(&world, &oracle, 20).await;
+        // The title that the entry's body has, in each copy that the others send.
+        let title = entry.signed.body.slice(..40);
+        let mut lie = title.to_vec();
+        lie[39] ^= 1;
+        for from in world.ids() {
+            world.wires.lie(Lie {
+                from,
+                to: [id].into(),
+                truth: title.clone(),
+                lie: lie.clone().into(),
+            });
+        }
+        let old = world.store_height(id);
+        world.start(id).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(world.core(id).unwrap().installs(), 0);
+        assert!(world.store_height(id) <= old + 1, "nothing was built on it");
+        world.wires.honest();
+        world.settle().await?;
+        assert_eq!(world.core(id).unwrap().installs(), 1);
+        check(&world, &oracle)
+    };
+    simulate(13, Setup::FOUR, story).0.unwrap();
+}
