@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cairn_consensus::Timing;
+use cairn_consensus::{CopyRules, Timing};
 use serde::Deserialize;
 
 use crate::peers::address::{BadAddress, PeerAddress};
@@ -74,6 +74,7 @@ struct File {
     log: Option<String>,
     log_json: Option<bool>,
     timing: FileTiming,
+    copies: FileCopies,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,6 +82,13 @@ struct File {
 struct FilePeer {
     raft_id: u64,
     address: PeerAddress,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileCopies {
+    every_blocks: Option<u64>,
+    every_mib: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -183,6 +191,8 @@ pub struct Config {
     pub log_json: bool,
     /// Raft's durations.
     pub timing: Timing,
+    /// When copies of the state are made.
+    pub copies: CopyRules,
 }
 
 impl Config {
@@ -246,7 +256,26 @@ fn resolve(flags: Flags, file: File, path: &Path) -> Result<Config, ConfigError>
             .unwrap_or_else(|| DEFAULT_LOG.to_owned()),
         log_json: flags.log_json || file.log_json.unwrap_or(false),
         timing: timing(&file.timing)?,
+        copies: copies(&file.copies)?,
     })
+}
+
+fn copies(file: &FileCopies) -> Result<CopyRules, ConfigError> {
+    let rules = CopyRules::default();
+    let rules = CopyRules {
+        every_blocks: file.every_blocks.unwrap_or(rules.every_blocks),
+        every_bytes: match file.every_mib {
+            Some(mib) => mib.saturating_mul(1 << 20),
+            None => rules.every_bytes,
+        },
+    };
+    if rules.every_blocks == 0 || rules.every_bytes == 0 {
+        return Err(ConfigError::Invalid {
+            key: "copies",
+            detail: "every_blocks and every_mib must be at least 1".to_owned(),
+        });
+    }
+    Ok(rules)
 }
 
 fn timing(file: &FileTiming) -> Result<Timing, ConfigError> {

@@ -6,9 +6,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cairn_ledger::hash::Hash;
+
+/// The mode of a data folder.
+const OWNER_ONLY: u32 = 0o700;
 
 /// Why a data folder was not used.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +61,7 @@ impl DataFolder {
             let path = at.to_owned();
             move |error| DataError::Io { path, error }
         };
-        fs::create_dir_all(path).map_err(failed(path))?;
+        make_private(path).map_err(failed(path))?;
         let lock_path = path.join("lock");
         let lock = File::options()
             .create(true)
@@ -102,6 +106,22 @@ impl DataFolder {
     }
 }
 
+/// Makes the folder, for its owner's eyes only: what is in it was restricted by its authors, and
+/// is this member's vote. One that others may enter is closed to them.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(OWNER_ONLY).create(path)?;
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))?;
+        let path = path.display();
+        tracing::warn!(
+            "the data folder {path} had mode {mode:04o}, so others could read it; it has 0700 now"
+        );
+    }
+    Ok(())
+}
+
 fn write_durably(folder: &Path, path: &Path, line: &str) -> io::Result<()> {
     let part = path.with_extension("part");
     let mut file = File::create(&part)?;
@@ -115,6 +135,19 @@ fn write_durably(folder: &Path, path: &Path, line: &str) -> io::Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_for_its_owner_only_and_made_so() {
+        let root = tempfile::tempdir().unwrap();
+        let (new, loose) = (root.path().join("new"), root.path().join("loose"));
+        fs::create_dir(&loose).unwrap();
+        fs::set_permissions(&loose, fs::Permissions::from_mode(0o755)).unwrap();
+        for path in [&new, &loose] {
+            DataFolder::open(path, &Hash([1; 32]), 1).unwrap();
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, OWNER_ONLY, "{}", path.display());
+        }
+    }
 
     #[test]
     fn a_folder_belongs_to_one_member_of_one_chain_and_to_one_process() {

@@ -11,6 +11,7 @@ mod metrics;
 mod peers;
 mod process;
 mod setup;
+mod whole;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! What holds here: Raft and peers have one thread with a runtime of its own, gRPC another, so that
 //! neither waits for the other's work; the main thread waits for a signal. On SIGTERM or SIGINT the
-//! node stops accepting calls, lets those under way end, leaves Raft and closes its databases, in
+//! node hands leadership over if it leads, stops accepting calls, lets those under way end, leaves Raft and closes its databases, in
 //! this order. A second signal ends it at once.
 
 use std::io;
@@ -12,10 +12,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use cairn_consensus::{Core, CoreConfig, Io, SystemClock, Timing};
+use cairn_consensus::{CopyRules, Core, CoreConfig, Io, SystemClock, Timing};
 use cairn_ledger::genesis::Chain;
-use cairn_storage::generations::{Generations, RocksGenerations};
-use cairn_storage::{Disk, Memory, Purpose, RocksDisk, wait_until_closed};
+use cairn_storage::{
+    Disk, Generations, Memory, Purpose, RocksDisk, RocksGenerations, wait_until_closed,
+};
 use ed25519_dalek::SigningKey;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
@@ -29,7 +30,10 @@ use crate::grpc::Services;
 use crate::metrics::{self, Metrics};
 use crate::peers::{Peers, PeersConfig};
 use crate::setup::Setup;
+use crate::whole;
 
+/// How long it may take until another member leads; after that the others elect one by themselves.
+const HAND_OVER: Duration = Duration::from_secs(3);
 /// How long calls under way may take to end once the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the last threads may take to close the databases.
@@ -39,15 +43,31 @@ const CLOSING: Duration = Duration::from_secs(10);
 pub fn run(config: Config) -> anyhow::Result<()> {
     set_limits();
     let setup = Setup::load(&config)?;
+    let folder = DataFolder::open(&config.data, &setup.chain.id, config.raft_id)?;
+    let ended = run_in(&folder, setup, &config);
+    // Also after a start that failed: threads that are ending may still hold a database, and a
+    // process that ends with one open may abort.
+    let open = wait_until_closed(CLOSING);
+    if open > 0 {
+        tracing::warn!("{open} databases were not closed within {CLOSING:?}; they survive that");
+    }
+    drop(folder);
+    tracing::info!("stopped");
+    ended
+}
+
+fn run_in(folder: &DataFolder, setup: Setup, config: &Config) -> anyhow::Result<()> {
     let chain = setup.chain.clone();
-    let folder = DataFolder::open(&config.data, &chain.id, config.raft_id)?;
-    let listeners = Listeners::bind(&config)?;
+    let listeners = Listeners::bind(config)?;
+    let disks = Disks::open(folder)?;
+    whole::check(disks.ledger.current()?, &chain.id)?;
     let member = Member {
-        peers: setup.peers(&config),
+        peers: setup.peers(config),
         raft_id: config.raft_id,
         chain: chain.clone(),
         cosign_key: setup.cosign_key,
-        disks: Disks::open(&folder)?,
+        disks,
+        copies: config.copies,
         timing: config.timing.clone(),
     };
     let raft = RaftThread::start(member)?;
@@ -71,19 +91,16 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         chain.id
     );
 
-    let ended = runtime()?.block_on(until_told(&raft.core, grpc_ended, raft.ended));
+    let waiting = runtime()?;
+    let ended = waiting.block_on(until_told(&raft.core, grpc_ended, raft.ended));
+    // While calls are still taken: what comes in meanwhile is forwarded to the next leader.
+    waiting.block_on(raft.core.hand_over(HAND_OVER));
     tracing::info!("stopping: calls under way may end");
     stop.cancel();
     join("gRPC", grpc)?;
     let _ = raft.stop.send(());
     join("Raft", raft.thread)?;
     drop(raft.core);
-    let open = wait_until_closed(CLOSING);
-    if open > 0 {
-        tracing::warn!("{open} databases were not closed within {CLOSING:?}; they survive that");
-    }
-    drop(folder);
-    tracing::info!("stopped");
     ended
 }
 
@@ -163,7 +180,7 @@ async fn until_told(
 /// The databases.
 struct Disks {
     raft: Arc<dyn Disk>,
-    ledger: Arc<dyn Disk>,
+    ledger: Arc<dyn Generations>,
 }
 
 impl Disks {
@@ -174,11 +191,10 @@ impl Disks {
             .with_context(|| format!("cannot open {}", path.display()))?;
         let path = folder.path().join("ledger");
         let ledger = RocksGenerations::open(&path, &memory)
-            .and_then(|generations| generations.current())
             .with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Disks {
             raft: Arc::new(raft),
-            ledger,
+            ledger: Arc::new(ledger),
         })
     }
 }
@@ -236,6 +252,7 @@ struct Member {
     chain: Arc<Chain>,
     cosign_key: SigningKey,
     disks: Disks,
+    copies: CopyRules,
     timing: Timing,
 }
 
@@ -293,7 +310,8 @@ impl Member {
             chain: self.chain,
             cosign_key: self.cosign_key,
             raft_disk: self.disks.raft,
-            ledger_disk: self.disks.ledger,
+            ledger: self.disks.ledger,
+            copies: self.copies,
             network: peers.clone(),
             clock: Arc::new(SystemClock),
             timing: self.timing,

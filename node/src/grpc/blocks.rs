@@ -97,7 +97,7 @@ struct Watcher {
     certified: watch::Receiver<Option<Arc<CertifiedCheckpoint>>>,
     /// Heights that may still hold certificates.
     heights: RangeInclusive<u64>,
-    told: u64,
+    told: Option<u64>,
 }
 
 /// Every certified checkpoint from now on, the newest first known one included.
@@ -110,7 +110,7 @@ pub fn checkpoints(
         core,
         certified,
         heights: RangeInclusive::new(1, 0),
-        told: 0,
+        told: None,
     };
     stream::unfold(watcher, |mut watcher| async move {
         let checkpoint = watcher.next().await?;
@@ -134,15 +134,15 @@ impl Watcher {
             // Ends with the node.
             self.certified.changed().await.ok()?;
             let newest = self.certified.borrow_and_update().clone();
-            let height = newest.map_or(0, |newest| newest.header().height);
-            if height > self.told {
-                let first = if self.told == 0 {
-                    height
-                } else {
-                    (self.told + 1).max(height.saturating_sub(MAX_GAP))
-                };
+            let Some(height) = newest.map(|newest| newest.header().height) else {
+                continue;
+            };
+            if self.told.is_none_or(|told| told < height) {
+                let first = self.told.map_or(height, |told| {
+                    (told + 1).max(height.saturating_sub(MAX_GAP))
+                });
                 self.heights = first..=height;
-                self.told = height;
+                self.told = Some(height);
             }
         }
     }

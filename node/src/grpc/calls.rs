@@ -1,5 +1,5 @@
-//! What happens to every call: it is counted, the number under way is bounded, and an error that
-//! comes from below our methods gets its `ErrorInfo` too.
+//! What happens to every call: it is counted, the number under way and the bytes of their bodies
+//! (`bodies`) are bounded, and an error that comes from below our methods gets its `ErrorInfo` too.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +11,7 @@ use tonic::codegen::http::{Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::bodies::{Budget, Connection, Messages};
 use super::errors::{Failure, overloaded, reason};
 use crate::metrics::Metrics;
 
@@ -29,6 +30,7 @@ const OTHER: &str = "(other)";
 #[derive(Clone)]
 pub struct Calls {
     places: Arc<Semaphore>,
+    budget: Budget,
     metrics: Arc<Metrics>,
 }
 
@@ -37,6 +39,7 @@ impl Calls {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(MAX_CALLS)),
+            budget: Budget::default(),
             metrics,
         }
     }
@@ -81,8 +84,12 @@ where
             let status = overloaded("this node has too many calls under way");
             return Box::pin(async move { Ok(status.into_http()) });
         };
-        let method = method(request.uri().path());
-        let answer = self.inner.call(request);
+        let path = request.uri().path();
+        let (method, messages) = (method(path), messages(path));
+        let connection = request.extensions().get::<Connection>();
+        let connection = connection.cloned().unwrap_or_default();
+        let bounded = |body| Body::new(calls.budget.bound(body, connection, messages));
+        let answer = self.inner.call(request.map(bounded));
         Box::pin(async move {
             let answer = explained(answer.await?);
             // A stream's status comes at its end; here it has begun well.
@@ -103,6 +110,16 @@ fn method(path: &str) -> String {
     match path.strip_prefix("/cairn.v1.") {
         Some(name) if name.len() < 64 => name.to_owned(),
         _ => OTHER.to_owned(),
+    }
+}
+
+/// Our own calls have one message, but for one.
+fn messages(path: &str) -> Messages {
+    let own = path.strip_prefix("/cairn.v1.");
+    if own.is_some_and(|name| name != "LedgerService/SubmitEntries") {
+        Messages::One
+    } else {
+        Messages::Many
     }
 }
 

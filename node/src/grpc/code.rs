@@ -1,6 +1,7 @@
 //! `CodeStatusService`: a code's status with its proof, or the proof that it was never issued.
 
 use cairn_consensus::Core;
+use cairn_ledger::code::NAMESPACE;
 use cairn_proto::v1;
 use cairn_proto::v1::code_status_service_server::CodeStatusService;
 use tonic::{Request, Response, Status};
@@ -10,9 +11,6 @@ use super::reading::{Reading, hash, proven};
 
 /// Codes in one batch: a thousand proofs are about 1.3 MB.
 const MAX_CODES: usize = 1_000;
-
-/// The map's namespace of codes.
-const NAMESPACE: &str = "code";
 
 /// The service.
 pub struct CodeApi {

@@ -43,6 +43,10 @@ pub mod reason {
     pub const AUTHOR_UNKNOWN: &str = "AUTHOR_UNKNOWN";
     /// The node has as many calls or watchers as it takes.
     pub const OVERLOADED: &str = "OVERLOADED";
+    /// The request did not arrive whole in time.
+    pub const REQUEST_TOO_SLOW: &str = "REQUEST_TOO_SLOW";
+    /// Nothing came on a stream of requests for long.
+    pub const STREAM_IDLE: &str = "STREAM_IDLE";
     /// The request never reached a method: too large, malformed, cancelled or unknown.
     pub const REQUEST_REJECTED: &str = "REQUEST_REJECTED";
     /// The cluster is formed already, or cannot be.

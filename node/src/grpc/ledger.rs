@@ -16,19 +16,20 @@ use cairn_proto::v1;
 use cairn_proto::v1::ledger_service_server::LedgerService;
 use futures::{Stream, StreamExt};
 use prost::Message as _;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::blocks::{self, Blocks};
+use super::bodies::Connection;
 use super::errors::{self, Failure, invalid, not_found, reason};
 use super::reading::{Page, Reading, hash, page_size};
 use super::submit::{Submission, answers};
 
 /// Leaf indexes in one batch of proofs: about 700 bytes each.
 const MAX_PROOFS: usize = 1_000;
-/// A page of entries ends behind this many bytes, so that clients with the usual limit of 4 MiB
-/// can take it. One entry is always given.
+/// A page of entries ends behind this many bytes, read or given, so that clients with the usual
+/// limit of 4 MiB can take it. One entry is always given.
 const MAX_PAGE_BYTES: usize = 3 << 20;
 /// Long-lived streams at once; each holds a few kilobytes.
 const MAX_STREAMS: usize = 512;
@@ -56,6 +57,8 @@ pub enum Restricted {
     Shown,
 }
 
+type StreamPlace = [OwnedSemaphorePermit; 2];
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl LedgerApi {
@@ -73,9 +76,13 @@ impl LedgerApi {
         &self.submission.core
     }
 
-    fn stream_place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Status> {
-        let place = self.streams.clone().try_acquire_owned();
-        place.map_err(|_| errors::overloaded("too many streams are open; try again later"))
+    /// A place for a long-lived stream, on this node and on the request's connection.
+    fn stream_place<T>(&self, request: &Request<T>) -> Result<StreamPlace, Status> {
+        let connection = request.extensions().get::<Connection>();
+        let connection = connection.cloned().unwrap_or_default().stream()?;
+        let node = self.streams.clone().try_acquire_owned();
+        let full = |_| errors::overloaded("too many streams are open; try again later");
+        Ok([connection, node.map_err(full)?])
     }
 
     /// The leaf that a request names, if the view covers it.
@@ -213,7 +220,7 @@ impl LedgerService for LedgerApi {
         &self,
         request: Request<Streaming<v1::SubmitEntriesRequest>>,
     ) -> Result<Response<Self::SubmitEntriesStream>, Status> {
-        let place = self.stream_place()?;
+        let place = self.stream_place(&request)?;
         let (out, answered) = mpsc::channel(STREAM_BUFFER);
         let work = self.submission.clone().many(request.into_inner(), out);
         tokio::spawn(async move {
@@ -241,7 +248,7 @@ impl LedgerService for LedgerApi {
     ) -> Result<Response<v1::GetGenesisResponse>, Status> {
         let chain = &self.submission.chain;
         Ok(Response::new(v1::GetGenesisResponse {
-            genesis: cairn_ledger::canonical::encode(&chain.genesis),
+            genesis: chain.bytes.clone(),
             chain_id: chain.id.to_bytes(),
         }))
     }
@@ -262,9 +269,9 @@ impl LedgerService for LedgerApi {
 
     async fn watch_checkpoints(
         &self,
-        _: Request<v1::WatchCheckpointsRequest>,
+        request: Request<v1::WatchCheckpointsRequest>,
     ) -> Result<Response<Self::WatchCheckpointsStream>, Status> {
-        let place = self.stream_place()?;
+        let place = self.stream_place(&request)?;
         let checkpoints = blocks::checkpoints(self.core().clone())
             .take_until(self.stop.clone().cancelled_owned())
             .inspect(move |_| {
@@ -297,15 +304,18 @@ impl LedgerService for LedgerApi {
         let mut next = page.next;
         while next < page.tree_size && entries.len() < size {
             let mut entry = self.entry(&reading, next)?;
-            if let (true, Some(signed)) = (request.without_bodies, &mut entry.entry) {
-                signed.body = Bytes::new();
-            }
+            // Bodies that are left out were read all the same.
             bytes += entry.encoded_len();
             if bytes > MAX_PAGE_BYTES && !entries.is_empty() {
                 break;
             }
+            if let (true, Some(signed)) = (request.without_bodies, &mut entry.entry) {
+                signed.body = Bytes::new();
+            }
             entries.push(entry);
             next += 1;
+            // Reading is synchronous: without this, one page would hold up every call.
+            tokio::task::yield_now().await;
         }
         let more = next < page.tree_size;
         Ok(Response::new(v1::ListEntriesResponse {
@@ -393,7 +403,7 @@ impl LedgerService for LedgerApi {
         &self,
         request: Request<v1::StreamBlocksRequest>,
     ) -> Result<Response<Self::StreamBlocksStream>, Status> {
-        let place = self.stream_place()?;
+        let place = self.stream_place(&request)?;
         let request = request.into_inner();
         let newest = Reading::newest(self.core())?.header.height;
         let last = match request.last_height {

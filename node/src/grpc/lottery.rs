@@ -2,16 +2,13 @@
 
 use cairn_consensus::Core;
 use cairn_ledger::hash::Hash;
-use cairn_ledger::lottery::{index, prove};
+use cairn_ledger::lottery::{NAMESPACE, index, prove};
 use cairn_proto::v1;
 use cairn_proto::v1::lottery_service_server::LotteryService;
 use tonic::{Code, Request, Response, Status};
 
 use super::errors::{self, Failure, not_found, reason};
 use super::reading::{Page, Reading, hash, page_size, proven};
-
-/// The map's namespace of lotteries.
-const NAMESPACE: &str = "lottery";
 
 /// The service.
 pub struct LotteryApi {

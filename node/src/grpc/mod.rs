@@ -1,11 +1,12 @@
 //! gRPC: what clients, operators and load balancers ask of this node.
 //!
 //! What holds here: all reads come from the certified view; messages, streams, calls and waits are
-//! bounded; the operator's service has a listener of its own. Health says SERVING only while there
-//! is a view to serve from. What stays out: what is true (`cairn_ledger`, `cairn_consensus`).
+//! bounded; the operator's service has a listener of its own. Health says SERVING while there is a
+//! view to serve from and the node takes part. What stays out: what is true (`cairn_ledger`, `cairn_consensus`).
 
 mod admin;
 mod blocks;
+mod bodies;
 mod calls;
 mod code;
 mod errors;
@@ -34,8 +35,13 @@ use v1::code_status_service_server::CodeStatusServiceServer;
 use v1::ledger_service_server::LedgerServiceServer;
 use v1::lottery_service_server::LotteryServiceServer;
 
-/// The largest request: an entry at the genesis limits with room to spare.
-const MAX_REQUEST: usize = 8 << 20;
+/// What a request may have around an entry of the largest size. Other requests are a few hundred
+/// bytes, and a batch of leaf indexes ten thousand: this is their bound.
+const MAX_REQUEST: usize = 64 << 10;
+/// Bytes of one call, and of one connection, that the client may send before they are read: round
+/// trips of 100 ms still carry 20 and 40 MBit/s.
+const CALL_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
 /// Calls at once on one connection.
 const MAX_STREAMS_PER_CONNECTION: u32 = 512;
 /// Request headers; ours are a few hundred bytes.
@@ -61,6 +67,8 @@ pub struct Services {
 
 fn server() -> Server {
     Server::builder()
+        .initial_stream_window_size(CALL_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
@@ -69,6 +77,11 @@ fn server() -> Server {
 }
 
 impl Services {
+    /// The largest request that hands in an entry.
+    fn max_submission(&self) -> usize {
+        self.chain.limits().max_entry_bytes as usize + MAX_REQUEST
+    }
+
     /// Serves clients on `listener` until `stop`, then lets calls under way end.
     pub async fn serve_public(self: Arc<Self>, listener: TcpListener) -> anyhow::Result<()> {
         let (core, chain, stop) = (&self.core, &self.chain, &self.stop);
@@ -82,16 +95,28 @@ impl Services {
         let following = tokio::spawn(follow_health(core.clone(), health, stop.clone()));
         let router = server()
             .layer(calls::Calls::new(self.metrics.clone()))
-            .add_service(LedgerServiceServer::new(ledger).max_decoding_message_size(MAX_REQUEST))
-            .add_service(LotteryServiceServer::new(lottery::LotteryApi::new(
-                core.clone(),
-            )))
-            .add_service(CodeStatusServiceServer::new(code::CodeApi::new(
-                core.clone(),
-            )))
-            .add_service(health_service)
-            .add_service(reflection(&PUBLIC).build_v1()?)
-            .add_service(reflection(&PUBLIC).build_v1alpha()?);
+            .add_service(
+                LedgerServiceServer::new(ledger).max_decoding_message_size(self.max_submission()),
+            )
+            .add_service(
+                LotteryServiceServer::new(lottery::LotteryApi::new(core.clone()))
+                    .max_decoding_message_size(MAX_REQUEST),
+            )
+            .add_service(
+                CodeStatusServiceServer::new(code::CodeApi::new(core.clone()))
+                    .max_decoding_message_size(MAX_REQUEST),
+            )
+            .add_service(health_service.max_decoding_message_size(MAX_REQUEST))
+            .add_service(
+                reflection(&PUBLIC)
+                    .build_v1()?
+                    .max_decoding_message_size(MAX_REQUEST),
+            )
+            .add_service(
+                reflection(&PUBLIC)
+                    .build_v1alpha()?
+                    .max_decoding_message_size(MAX_REQUEST),
+            );
         let incoming = sockets::accept(listener, sockets::FIRST_BYTE);
         let stopped = stop.clone().cancelled_owned();
         router
@@ -111,7 +136,9 @@ impl Services {
         let router = server()
             .layer(calls::Calls::new(self.metrics.clone()))
             .add_service(AdminServiceServer::new(admin))
-            .add_service(LedgerServiceServer::new(ledger).max_decoding_message_size(MAX_REQUEST))
+            .add_service(
+                LedgerServiceServer::new(ledger).max_decoding_message_size(self.max_submission()),
+            )
             .add_service(reflection(&OPERATOR).build_v1()?)
             .add_service(reflection(&OPERATOR).build_v1alpha()?);
         let incoming = sockets::accept(listener, sockets::FIRST_BYTE);
@@ -143,7 +170,8 @@ fn reflection(services: &[&str]) -> tonic_reflection::server::Builder<'static> {
 }
 
 /// Health: the whole server and each of its services are up while there is a view and the node
-/// takes part.
+/// takes part. One that diverged, contradicted itself or lost its disk still answers those who ask
+/// it, but nobody should be sent there.
 async fn follow_health(
     core: Core,
     health: tonic_health::server::HealthReporter,
@@ -152,7 +180,7 @@ async fn follow_health(
     let mut certified = core.certified();
     let mut stopped = core.stopped();
     loop {
-        let serving = core.view().is_some() && !stop.is_cancelled();
+        let serving = core.view().is_some() && !stop.is_cancelled() && stopped.borrow().is_none();
         let status = if serving {
             ServingStatus::Serving
         } else {

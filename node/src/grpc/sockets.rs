@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+use super::bodies::Connection;
 
 /// Connections at once on one listener. Each costs a file descriptor and some tens of kilobytes;
 /// further ones wait in the listener's backlog.
@@ -26,6 +28,7 @@ pub struct Socket {
     stream: TcpStream,
     /// Until the first byte.
     silence: Option<Pin<Box<Sleep>>>,
+    connection: Connection,
     _place: OwnedSemaphorePermit,
 }
 
@@ -46,6 +49,7 @@ pub fn accept(
                     let socket = Socket {
                         stream,
                         silence: Some(Box::pin(tokio::time::sleep(first_byte))),
+                        connection: Connection::default(),
                         _place: place,
                     };
                     return Some((Ok(socket), (listener, places)));
@@ -60,10 +64,10 @@ pub fn accept(
 }
 
 impl Connected for Socket {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Connection;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Connection {
+        self.connection.clone()
     }
 }
 

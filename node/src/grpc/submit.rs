@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_consensus::{Core, SubmitRefused};
-use cairn_ledger::admission::{self, Admitted};
+use cairn_ledger::admission::{self, AdmissionError, Admitted};
+use cairn_ledger::apply::AUTHOR_NAMESPACE;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::map;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status, Streaming};
 
+use super::bodies::IDLE_TIME;
 use super::errors::{self, Failure, invalid, reason};
 
 /// How long a submit waits where the client sets no deadline.
@@ -64,19 +66,18 @@ impl Submission {
         status.map_err(errors::state)
     }
 
-    /// Checks everything about an entry that needs no order.
+    /// Checks everything about an entry that needs no order. Who signed is looked up before any
+    /// signature is verified: strangers cost a read each, not arithmetic.
     fn admit(&self, entry: Option<v1::SignedEntry>) -> Result<Admitted, Status> {
         let entry = entry.ok_or_else(|| invalid("entry", "is missing"))?;
-        let admitted = admission::admit(&self.chain, entry).map_err(|error| {
+        let refused = |error: AdmissionError| {
             let failure = Failure::new(Code::InvalidArgument, error.reason(), error.to_string());
             Status::from(failure)
-        })?;
-        for signature in &admitted.signed.signatures {
-            if !self
-                .registered(&signature.public_key)
-                .map_err(errors::state)?
-            {
-                let key = hex::encode(&signature.public_key);
+        };
+        let entry = admission::read(&self.chain, entry).map_err(refused)?;
+        for key in entry.signers() {
+            if !self.registered(key).map_err(errors::state)? {
+                let key = hex::encode(key);
                 let message = format!("{key} is no registered author; its office has to register");
                 return Err(
                     Failure::new(Code::PermissionDenied, reason::AUTHOR_UNKNOWN, message)
@@ -85,14 +86,14 @@ impl Submission {
                 );
             }
         }
-        Ok(admitted)
+        entry.verify(&self.chain).map_err(refused)
     }
 
     /// Whether a key is a registered author's: by the certified view, or, before there is one, by
     /// the genesis. Apply decides; this keeps strangers out of the queue.
     fn registered(&self, key: &[u8]) -> Result<bool, StateError> {
         match self.core.view() {
-            Some(view) => Ok(map::get(&*view, &map::map_key("author", key))?.is_some()),
+            Some(view) => Ok(map::get(&*view, &map::map_key(AUTHOR_NAMESPACE, key))?.is_some()),
             None => {
                 let authors = &self.chain.genesis.authors;
                 Ok(authors.iter().any(|author| author.public_key == key))
@@ -116,8 +117,8 @@ impl Submission {
             tokio::select! {
                 biased;
                 Some(answer) = waiting.next() => {
-                    // The client is gone: its entries go on without it.
-                    if out.send(answer).await.is_err() { return }
+                    // The client is gone, or does not listen: its entries go on without it.
+                    if out.send_timeout(answer, IDLE_TIME).await.is_err() { return }
                 }
                 next = ready_batch(&mut entries, room), if open && room > 0 => {
                     let (batch, end) = next;
@@ -133,7 +134,7 @@ impl Submission {
             }
         }
         if let Some(Some(status)) = failed.map(Ended::status) {
-            let _ = out.send(Err(status)).await;
+            let _ = out.send_timeout(Err(status), IDLE_TIME).await;
         }
     }
 

@@ -103,7 +103,7 @@ pub fn protocol(chain_prefix: &str, lane: Lane) -> StreamProtocol {
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Mark {
+pub enum Mark {
     Request = 0,
     Answer = 1,
     Refusal = 2,
@@ -111,7 +111,7 @@ enum Mark {
 
 /// One frame.
 #[derive(Debug, PartialEq, Eq)]
-struct Frame {
+pub struct Frame {
     id: u64,
     mark: Mark,
     payload: Bytes,
@@ -119,8 +119,9 @@ struct Frame {
 
 /// Frames on bytes, with the lane's bound.
 #[derive(Debug)]
-struct Frames {
-    max_payload: usize,
+pub struct Frames {
+    /// The longest payload.
+    pub max_payload: usize,
 }
 
 fn malformed(detail: String) -> io::Error {

@@ -1,5 +1,7 @@
 //! A ledger with four members in a temporary folder, and its processes.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -63,7 +65,7 @@ fn secret(purpose: u8, id: u8) -> [u8; 32] {
     bytes
 }
 
-fn author() -> SigningKey {
+pub fn author() -> SigningKey {
     SigningKey::from_bytes(&secret(3, 1))
 }
 
@@ -151,6 +153,11 @@ fn write_key(path: &PathBuf, purpose: &str, secret: [u8; 32]) {
 impl Cluster {
     /// Writes genesis, keys and configurations; starts nothing.
     pub fn new() -> Cluster {
+        Self::with("")
+    }
+
+    /// The same, with more at the end of each configuration.
+    pub fn with(more: &str) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
         let bytes = canonical::encode(&genesis());
         let chain = Chain::from_bytes(&bytes).unwrap();
@@ -172,7 +179,7 @@ impl Cluster {
                  listen = \"{}\"\ngrpc = \"{grpc}\"\nadmin = \"{admin}\"\n\
                  metrics = \"{metrics}\"\n\
                  network_key = \"network.key\"\ncosign_key = \"cosign.key\"\n\
-                 peers = [{}]\n",
+                 peers = [{}]\n{more}\n",
                 listen[index(id)],
                 peers.join(", ")
             );
@@ -226,6 +233,11 @@ impl Cluster {
 
     pub fn log(&self, id: u8) -> String {
         fs::read_to_string(&self.nodes[index(id)].log).unwrap()
+    }
+
+    /// The node's data folder.
+    pub fn data(&self, id: u8) -> PathBuf {
+        self.nodes[index(id)].config.with_file_name("data")
     }
 
     /// kill -9.
@@ -348,34 +360,47 @@ impl Cluster {
         }
     }
 
+    /// What a client knows.
+    pub fn client(&self) -> Client {
+        Client {
+            chain_id: self.chain.id,
+            grpc: self.nodes.iter().map(|node| node.grpc).collect(),
+        }
+    }
+
     /// An entry that any registered author may sign.
     pub fn evidence(&self, number: u32) -> v1::SignedEntry {
-        let hash = Bytes::from(number.to_be_bytes().repeat(8));
-        let body = canonical::encode(&v1::Evidence {
-            hash: hash.clone(),
-            media_type: "video/mp4".to_owned(),
-            title: format!("recording {number}"),
-            custodian: "archive".to_owned(),
-        });
-        let envelope = v1::Envelope {
-            chain_id: self.chain.id.to_bytes(),
-            kind: v1::EntryKind::Evidence.into(),
-            author: author().verifying_key().to_bytes().to_vec().into(),
-            nonce: number.to_be_bytes().repeat(4).into(),
-            not_after_ms: now_ms() + 600_000,
-            visibility: v1::Visibility::Public.into(),
-            body_hash: cairn_ledger::hash::plain(&body).to_bytes(),
-            body_len: body.len() as u64,
-            subject: hash,
-        };
-        let envelope = canonical::encode(&envelope);
-        let purpose = v1::SignaturePurpose::Author;
-        let signature = entry::sign(&author(), &self.chain.id, purpose, &envelope);
-        v1::SignedEntry {
-            envelope,
-            signatures: vec![signature],
-            body,
-        }
+        self.client().evidence(number)
+    }
+
+    /// The genesis' canonical bytes.
+    pub fn genesis(&self) -> Bytes {
+        self.chain.bytes.clone()
+    }
+
+    /// A connection to the public listener.
+    pub async fn channel(&self, id: u8) -> Channel {
+        let address = format!("http://{}", self.nodes[index(id)].grpc);
+        let endpoint = Channel::from_shared(address).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    /// Resident memory of a node, in bytes.
+    pub fn memory(&self, id: u8) -> usize {
+        let process = self.nodes[index(id)].process.as_ref().unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().strip_suffix("kB").unwrap();
+        kib.trim().parse::<usize>().unwrap() * 1024
+    }
+
+    /// Starts all nodes, forms the cluster and waits for the first certificate.
+    pub async fn form(&mut self) {
+        (1..=4).for_each(|id| self.start(id));
+        let (code, text) = run_to_end(self, "init", 1, &["--wait", "20"]);
+        assert_eq!(code, Some(0), "{text}");
+        self.caught_up(2, 0).await;
+        self.leader().await;
     }
 
     pub async fn submit(&self, id: u8, entry: v1::SignedEntry) -> Result<v1::EntryStatus, Status> {
@@ -581,6 +606,77 @@ impl Cluster {
         assert_eq!(answer.proofs.len(), listed.len());
         for proof in &answer.proofs {
             assert!(log::read_path(&proof.path).is_ok() && proof.leaf_index < header.tree_size);
+        }
+    }
+}
+
+/// A client of all nodes.
+pub struct Client {
+    chain_id: Hash,
+    grpc: Vec<SocketAddr>,
+}
+
+impl Client {
+    /// An entry that any registered author may sign.
+    pub fn evidence(&self, number: u32) -> v1::SignedEntry {
+        self.evidence_with(number, &author(), |_| {})
+    }
+
+    /// The same by `author`, with the envelope changed before it is signed.
+    pub fn evidence_with(
+        &self,
+        number: u32,
+        author: &SigningKey,
+        change: impl FnOnce(&mut v1::Envelope),
+    ) -> v1::SignedEntry {
+        let hash = Bytes::from(number.to_be_bytes().repeat(8));
+        let body = canonical::encode(&v1::Evidence {
+            hash: hash.clone(),
+            media_type: "video/mp4".to_owned(),
+            title: format!("recording {number}"),
+            custodian: "archive".to_owned(),
+        });
+        let mut envelope = v1::Envelope {
+            chain_id: self.chain_id.to_bytes(),
+            kind: v1::EntryKind::Evidence.into(),
+            author: author.verifying_key().to_bytes().to_vec().into(),
+            nonce: number.to_be_bytes().repeat(4).into(),
+            not_after_ms: now_ms() + 600_000,
+            visibility: v1::Visibility::Public.into(),
+            body_hash: cairn_ledger::hash::plain(&body).to_bytes(),
+            body_len: body.len() as u64,
+            subject: hash,
+        };
+        change(&mut envelope);
+        self.signed(canonical::encode(&envelope), body, author)
+    }
+
+    /// An envelope's bytes, as they are, signed.
+    pub fn signed(&self, envelope: Bytes, body: Bytes, author: &SigningKey) -> v1::SignedEntry {
+        let purpose = v1::SignaturePurpose::Author;
+        let signature = entry::sign(author, &self.chain_id, purpose, &envelope);
+        v1::SignedEntry {
+            envelope,
+            signatures: vec![signature],
+            body,
+        }
+    }
+
+    /// Hands an entry to a node that may be down, and waits until it is certified.
+    pub async fn submit(&self, id: u8, entry: v1::SignedEntry) -> Result<v1::EntryStatus, Status> {
+        let request = v1::SubmitEntryRequest {
+            entry: Some(entry),
+            wait_for: v1::WaitFor::Certified.into(),
+        };
+        let address = format!("http://{}", self.grpc[index(id)]);
+        let mut ledger = LedgerServiceClient::connect(address)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let answer = ledger.submit_entry(request).await?;
+        let status = answer.into_inner().status.unwrap();
+        match status.state() {
+            v1::EntryState::Certified => Ok(status),
+            state => Err(Status::deadline_exceeded(format!("{state:?}"))),
         }
     }
 }
