@@ -56,7 +56,11 @@ impl Failure {
 
     /// The same failure, its sentence behind `what:`.
     pub fn during(self, what: &str) -> Failure {
-        let with = |message: String| format!("{what}: {message}");
+        self.map(|message| format!("{what}: {message}"))
+    }
+
+    /// The same failure, its sentence changed.
+    pub fn map(self, with: impl FnOnce(String) -> String) -> Failure {
         match self {
             Failure::Failed(message) => Failure::Failed(with(message)),
             Failure::Usage(message) => Failure::Usage(with(message)),

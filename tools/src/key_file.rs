@@ -1,65 +1,32 @@
-//! Key files: one line, `cairn-<purpose>-key-v1 <64 hex digits>`, for the owner's eyes only.
+//! Key files, made and read (`cairn_ledger::key_file`).
 //!
-//! What holds here: one key, one purpose; a new file has mode 0600 and never replaces another; a
-//! file that others may use is refused with the command that mends it; secrets are wiped from
-//! memory when they are dropped and never printed.
+//! What holds here: a new file has mode 0600 and never replaces another; a file that others may
+//! use, that another user owns or that is a link is refused with the command that mends it.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use cairn_ledger::key_file::{self, Facts, MAX_BYTES, MODE, Unfit};
 use cairn_ledger::lottery::bls::SeedSecret;
-use clap::ValueEnum;
 use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::exit::Failure;
 use crate::system;
 
-/// A key file is one line of about 90 bytes; a file above this is none.
-const MAX_FILE: u64 = 256;
-
-/// The 32 bytes of a key.
-pub type Secret = Zeroizing<[u8; 32]>;
-
-/// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Purpose {
-    /// Proves to other nodes which node this is
-    Network,
-    /// Cosigns checkpoints
-    Cosign,
-    /// Signs an institution's contribution to a lottery's seed
-    Seed,
-    /// Signs entries
-    Author,
-    /// Turns identities into tags that show who is registered twice
-    Tag,
-}
-
-impl fmt::Display for Purpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Purpose::Network => "network",
-            Purpose::Cosign => "cosign",
-            Purpose::Seed => "seed",
-            Purpose::Author => "author",
-            Purpose::Tag => "tag",
-        })
-    }
-}
+pub use cairn_ledger::key_file::{Purpose, Secret};
 
 /// A new key in a new file.
 pub fn create(purpose: Purpose, path: &Path) -> Result<Secret, Failure> {
     let secret = generate(purpose)?;
-    let digits = Zeroizing::new(hex::encode(&secret[..]));
-    let line = Zeroizing::new(format!("cairn-{purpose}-key-v1 {}\n", *digits));
+    let line = key_file::render(purpose, &secret);
     let file = File::options()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(MODE)
         .open(path);
     let written = file.and_then(|mut file| {
         file.write_all(line.as_bytes())?;
@@ -76,14 +43,14 @@ pub fn create(purpose: Purpose, path: &Path) -> Result<Secret, Failure> {
 }
 
 fn generate(purpose: Purpose) -> Result<Secret, Failure> {
-    let material: Secret = Zeroizing::new(system::random());
+    let material = Secret::new(Zeroizing::new(system::random()));
     if purpose != Purpose::Seed {
         return Ok(material);
     }
     // Not every 32 bytes are a BLS secret.
     let secret = SeedSecret::from_key_material(&material[..]);
     secret
-        .map(|secret| secret.to_bytes())
+        .map(|secret| Secret::new(secret.to_bytes()))
         .map_err(|error| Failure::Failed(error.to_string()))
 }
 
@@ -119,34 +86,31 @@ fn of_purpose(purpose: Purpose, path: &Path) -> Result<Secret, Failure> {
 /// The key in `path`, and what it is for.
 pub fn read(path: &Path) -> Result<(Purpose, Secret), Failure> {
     let unreadable = |error: io::Error| failed(path, format!("cannot be read: {error}"));
-    let file = File::open(path).map_err(unreadable)?;
-    let meta = file.metadata().map_err(unreadable)?;
-    let mode = meta.permissions().mode() & 0o7777;
-    if meta.is_file() && mode & 0o077 != 0 {
-        let path = path.display();
-        let message =
-            format!("has mode {mode:04o}, so others may use the key; run: chmod 0600 '{path}'");
-        return Err(Failure::Failed(format!("{path} {message}")));
+    let unfit = |unfit: Unfit| match unfit.cure(&path.display().to_string()) {
+        Some(cure) => failed(path, format!("{unfit}; run: {cure}")),
+        None => failed(path, unfit),
+    };
+    let seen = std::fs::symlink_metadata(path).map_err(unreadable)?;
+    if !seen.is_file() {
+        return Err(unfit(Unfit::NotAFile));
     }
+    // What was just seen may be swapped for a link; then opening fails.
+    let mut options = File::options();
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    let file = options.read(true).open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    let facts = Facts {
+        plain: meta.is_file(),
+        mode: meta.mode() & 0o7777,
+        owner: meta.uid(),
+        len: meta.len(),
+    };
+    key_file::check(&facts, rustix::process::geteuid().as_raw()).map_err(unfit)?;
     // Room for all, so that no half-filled buffer is left behind unwiped.
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
-    let taken = file.take(MAX_FILE + 1).read_to_end(&mut text);
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
+    let taken = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut text);
     taken.map_err(unreadable)?;
-    parse(&text).ok_or_else(|| {
-        let what = "is no key file: it must hold one line, \"cairn-<purpose>-key-v1\" and 64 hex \
-                    digits; make one with: cairn key new";
-        failed(path, what)
-    })
-}
-
-fn parse(text: &[u8]) -> Option<(Purpose, Secret)> {
-    let line = text.strip_suffix(b"\n").unwrap_or(text);
-    Purpose::value_variants().iter().find_map(|&purpose| {
-        let digits = line.strip_prefix(format!("cairn-{purpose}-key-v1 ").as_bytes())?;
-        let mut secret = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(digits, &mut secret[..]).ok()?;
-        Some((purpose, secret))
-    })
+    key_file::parse(&text).ok_or_else(|| unfit(Unfit::Format))
 }
 
 fn failed(path: &Path, what: impl fmt::Display) -> Failure {
@@ -157,13 +121,14 @@ fn failed(path: &Path, what: impl fmt::Display) -> Failure {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
     #[test]
     fn a_new_key_is_read_back_and_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        for &purpose in Purpose::value_variants() {
+        for purpose in Purpose::ALL {
             let path = folder.path().join(purpose.to_string());
             let secret = create(purpose, &path).unwrap();
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -187,23 +152,10 @@ mod tests {
             let error = author(&path).unwrap_err().to_string();
             assert!(error.contains("chmod 0600"), "{mode:o}: {error}");
         }
-    }
-
-    #[test]
-    fn anything_but_the_line_is_refused() {
-        let hex = "2a".repeat(32);
-        assert!(parse(format!("cairn-seed-key-v1 {hex}\n").as_bytes()).is_some());
-        for text in [
-            String::new(),
-            hex.clone(),
-            format!("cairn-author-key-v1 {}", &hex[2..]),
-            format!("cairn-author-key-v1 {hex}00"),
-            format!("cairn-author-key-v1  {hex}"),
-            format!("cairn-author-key-v2 {hex}"),
-            format!("cairn-other-key-v1 {hex}"),
-            format!("cairn-author-key-v1 {hex}\n\n"),
-        ] {
-            assert!(parse(text.as_bytes()).is_none(), "{text:?}");
-        }
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let link = folder.path().join("link.key");
+        symlink(&path, &link).unwrap();
+        let error = author(&link).unwrap_err().to_string();
+        assert!(error.contains("not a plain file"), "{error}");
     }
 }

@@ -54,16 +54,36 @@ pub fn draft(
     subject: Bytes,
     body: Bytes,
 ) -> Draft {
-    // Half of what the genesis allows, so that clocks may differ.
-    let lifetime = LIFETIME_MS.min(chain.limits().max_entry_lifetime_ms / 2);
     Draft {
         kind,
         visibility,
         subject,
         nonce: system::random(),
-        not_after_ms: system::now_ms().saturating_add(lifetime),
+        not_after_ms: system::now_ms().saturating_add(lifetime_ms(chain)),
         body,
     }
+}
+
+/// Half of what the genesis allows, so that clocks may differ.
+fn lifetime_ms(chain: &Chain) -> u64 {
+    LIFETIME_MS.min(chain.limits().max_entry_lifetime_ms / 2)
+}
+
+impl Session {
+    /// The draft of an entry that is the same one when it is drafted again soon: with this nonce,
+    /// and an end rounded down to half its lifetime.
+    pub fn repeatable(&self, draft: Draft, nonce: [u8; 16]) -> Draft {
+        let not_after_ms = rounded_end(draft.not_after_ms, lifetime_ms(&self.chain));
+        Draft {
+            nonce,
+            not_after_ms,
+            ..draft
+        }
+    }
+}
+
+fn rounded_end(not_after_ms: u64, lifetime_ms: u64) -> u64 {
+    not_after_ms - not_after_ms % (lifetime_ms / 2).max(1)
 }
 
 /// The id of a signed entry.
@@ -395,6 +415,19 @@ mod tests {
         let text = failure.map_err(|failure| failure.to_string());
         assert!(text.is_err_and(|text| text.contains("EVIDENCE_EXISTS")));
         assert!(accepted(&status(EntryState::Pending)).is_ok());
+    }
+
+    #[test]
+    fn a_rounded_end_is_the_same_for_a_while_and_never_near() {
+        let (life, step) = (600_000, 300_000);
+        let ends: Vec<u64> = (0..step)
+            .step_by(7)
+            .map(|t| rounded_end(step * 9 + t + life, life))
+            .collect();
+        assert!(ends.iter().all(|end| *end == step * 11), "{:?}", ends[0]);
+        let last = step * 10 - 1;
+        assert!(rounded_end(last + life, life) - last > step);
+        assert_eq!(rounded_end(5, 1), 5, "a lifetime that cannot be halved");
     }
 
     #[test]

@@ -245,8 +245,9 @@ fn has_its_body(entry: &v1::SignedEntry) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Failed(
-        "the node withholds a restricted body, so the block cannot be replayed; point --node to an \
-         auditor's endpoint, such as the admin listener of a node"
+        "the node withholds a restricted body, so the block cannot be replayed; ask one that shows it \
+         to auditors, which is a member's admin listener: cairn audit replay --node \
+         http://127.0.0.1:7501 --genesis genesis.bin (the port is \"admin\" in its node.toml)"
             .to_owned(),
     ))
 }

@@ -175,13 +175,11 @@ pub async fn extends(
     old: &CertifiedCheckpoint,
     new: &CertifiedCheckpoint,
 ) -> Result<(), Failure> {
-    if old.header().height == new.header().height && old.header_hash() != new.header_hash() {
+    let same_block = old.header_hash() == new.header_hash();
+    if contradict(old.header(), new.header(), same_block) {
         return Err(fork(old, new));
     }
     let (old_size, new_size) = (old.header().tree_size, new.header().tree_size);
-    if old_size == new_size && old.log_root() != new.log_root() {
-        return Err(fork(old, new));
-    }
     if old_size == 0 || old_size == new_size {
         return Ok(());
     }
@@ -200,6 +198,15 @@ pub async fn extends(
              {old_size}: {error}"
         ))
     })
+}
+
+/// Whether no chain has both headers, as one sees without asking for a proof. `old` is not above
+/// `new`.
+fn contradict(old: &v1::Header, new: &v1::Header, same_block: bool) -> bool {
+    let (old_size, new_size) = (old.tree_size, new.tree_size);
+    (old.height == new.height && !same_block)
+        || new_size < old_size
+        || (old_size == new_size && old.log_root != new.log_root)
 }
 
 fn fork(a: &CertifiedCheckpoint, b: &CertifiedCheckpoint) -> Failure {
@@ -321,5 +328,34 @@ impl Comparison {
             line(&seen.node, text)
         }));
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(height: u64, tree_size: u64, root: u8) -> v1::Header {
+        v1::Header {
+            height,
+            tree_size,
+            log_root: vec![root; 32].into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn two_certified_headers_that_no_chain_has_are_a_fork() {
+        for (old, new, same, fork) in [
+            (header(3, 10, 1), header(3, 10, 1), true, false),
+            (header(3, 10, 1), header(3, 10, 1), false, true),
+            (header(3, 10, 1), header(4, 12, 2), false, false),
+            (header(3, 10, 1), header(4, 10, 1), false, false),
+            (header(3, 10, 1), header(4, 10, 2), false, true),
+            // A log never becomes shorter.
+            (header(3, 10, 1), header(4, 9, 2), false, true),
+        ] {
+            assert_eq!(contradict(&old, &new, same), fork, "{old:?} {new:?}");
+        }
     }
 }

@@ -1,17 +1,20 @@
 //! `cairn evidence`: records that a document or recording existed, and shows whether it was.
 //!
-//! What holds here: only the document's hash leaves this machine. What it does not show: who made
+//! What holds here: only the document's hash leaves this machine. Recording a document again, after
+//! a time-out or by a script, records nothing and answers with the entry that is there. What it does not show: who made
 //! the document, or that what it says is true.
 
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use cairn_ledger::canonical;
+use cairn_ledger::entry;
 use cairn_ledger::evidence::NAMESPACE;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::verify::VerifiedValue;
 use cairn_proto::v1;
 use clap::{Args, Subcommand};
+use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 use crate::certificate::Certificate;
@@ -20,13 +23,16 @@ use crate::commands::{lottery::document_hash, proof};
 use crate::exit::Failure;
 use crate::key_file;
 use crate::output::{self, count, line, timestamp};
-use crate::session::{EntryKey, Session, parse_hash, sign_entry};
-use crate::submit::entry_id;
+use crate::session::{EntryKey, Session, parse_hash};
+use crate::submit::{draft, entry_id};
+
+/// What nonces of evidence are derived with; nobody but this program does.
+const NONCE_CONTEXT: &str = "cairn tools v1 nonce of recorded evidence";
 
 /// `cairn evidence …`
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Record a document's hash; the document stays where it is
+    /// Record a document's hash, once; the document stays where it is
     #[command(
         after_help = "Example:\n  cairn evidence record --key notary.key --file minutes.pdf --title \
                       \"Minutes of the draw\" --receipt minutes.proof --genesis genesis.bin"
@@ -112,31 +118,68 @@ impl Record {
         let key = key_file::author(&self.key)?;
         let hash = document_hash(&self.file)?;
         let session = Session::connect(global).await?;
-        not_yet_recorded(&session, &hash).await?;
-        let body = canonical::encode(&v1::Evidence {
-            hash: hash.to_bytes(),
-            media_type: self.media_type,
-            title: self.title,
-            custodian: self.custodian,
-        });
-        let (kind, visibility) = (v1::EntryKind::Evidence, v1::Visibility::Public);
-        let subject = hash.to_bytes();
-        let entry = sign_entry(&session.chain, kind, visibility, subject, body, &key, &[]);
-        let status = session.submit(&entry, v1::WaitFor::Certified).await?;
-        let (receipt, verified) = session.receipt(EntryKey::Id(entry_id(&entry))).await?;
+        let found = match own_entry(&session, &hash, &key).await? {
+            Some(found) => found,
+            None => self.submit(&session, &hash, &key).await?,
+        };
+        let (receipt, verified) = session.receipt(found).await?;
         if let Some(path) = &self.receipt {
-            proof::write(path, proof::of_entry(&session.chain, receipt, entry.body))?;
+            let body = proof::body(&session, &receipt, &verified).await?;
+            proof::write(path, proof::of_entry(&session.chain, receipt, body))?;
         }
         let recorded = Recorded {
             entry_id: verified.id.to_string(),
             leaf_index: verified.leaf_index,
-            height: status.height,
+            height: session.entry_status(&verified.id).await?.height,
             hash: hash.to_string(),
             receipt: self.receipt.map(|path| path.display().to_string()),
         };
         output::print(global, &recorded, Recorded::table);
         Ok(())
     }
+
+    /// Records the document. One that was handed in a moment ago, by a run that did not see its
+    /// end, is the same entry or is refused for it; both answer with what is recorded.
+    async fn submit(
+        &self,
+        session: &Session,
+        hash: &Hash,
+        key: &SigningKey,
+    ) -> Result<EntryKey, Failure> {
+        let body = canonical::encode(&v1::Evidence {
+            hash: hash.to_bytes(),
+            media_type: self.media_type.clone(),
+            title: self.title.clone(),
+            custodian: self.custodian.clone(),
+        });
+        let (kind, visibility) = (v1::EntryKind::Evidence, v1::Visibility::Public);
+        let draft = draft(&session.chain, kind, visibility, hash.to_bytes(), body);
+        let draft = session.repeatable(draft, nonce(hash, key));
+        let entry = entry::compose(&session.chain.id, draft, key, &[]);
+        let id = entry_id(&entry);
+        match session.submit(&entry, v1::WaitFor::Certified).await {
+            Ok(_) => Ok(EntryKey::Id(id)),
+            Err(failure) => match own_entry(session, hash, key).await {
+                Ok(Some(found)) => Ok(found),
+                _ => Err(failure.map(|message| {
+                    format!(
+                        "{message}; to see how far it is: cairn entry status {id}; running this \
+                         again is safe, a document is recorded once"
+                    )
+                })),
+            },
+        }
+    }
+}
+
+/// What tells this entry from others is the document and who records it.
+fn nonce(hash: &Hash, key: &SigningKey) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_derive_key(NONCE_CONTEXT);
+    hasher.update(hash.as_bytes());
+    hasher.update(key.verifying_key().as_bytes());
+    let mut nonce = [0; 16];
+    hasher.finalize_xof().fill(&mut nonce);
+    nonce
 }
 
 #[derive(Debug, Serialize)]
@@ -185,16 +228,25 @@ fn read_state(value: &Bytes) -> Result<v1::EvidenceState, Failure> {
     })
 }
 
-/// Spares the log an entry that the rules would refuse.
-async fn not_yet_recorded(session: &Session, hash: &Hash) -> Result<(), Failure> {
+/// The entry with which this key's owner recorded the document. A document that somebody else
+/// recorded is not recorded again.
+async fn own_entry(
+    session: &Session,
+    hash: &Hash,
+    key: &SigningKey,
+) -> Result<Option<EntryKey>, Failure> {
     let value = session.map_value(NAMESPACE, hash.as_bytes()).await?;
     let Some(state) = value.value.as_ref().map(read_state).transpose()? else {
-        return Ok(());
+        return Ok(None);
     };
+    if state.author == key.verifying_key().as_bytes()[..] {
+        return Ok(Some(EntryKey::Leaf(state.leaf_index)));
+    }
     let (time, leaf) = (timestamp(state.timestamp_ms), state.leaf_index);
+    let author = hex::encode(&state.author);
     Err(Failure::Failed(format!(
-        "{hash} was recorded before, at {time} as leaf {leaf}; for a receipt: cairn proof get entry \
-         {leaf} --out FILE"
+        "{hash} was recorded before, at {time} as leaf {leaf} by {author}; for a receipt: cairn \
+         proof get entry {leaf} --out FILE"
     )))
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use cairn_ledger::lottery::bls::SeedSecret;
 use cairn_ledger::lottery::{roster, seed};
 use clap::Subcommand;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ed25519_dalek::SigningKey;
 use libp2p_identity::Keypair;
 use serde::Serialize;
@@ -24,7 +25,7 @@ pub enum Command {
     )]
     New {
         /// What it is for; no key serves two purposes
-        #[arg(long, value_enum)]
+        #[arg(long, value_parser = purposes())]
         purpose: Purpose,
         /// The file; an existing one is never overwritten
         #[arg(long, value_name = "FILE")]
@@ -37,6 +38,20 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+/// Each purpose with what it is for.
+fn purposes() -> impl TypedValueParser<Value = Purpose> {
+    let told = Purpose::ALL.map(|purpose| {
+        PossibleValue::new(purpose.name()).help(match purpose {
+            Purpose::Network => "Proves to other nodes which node this is",
+            Purpose::Cosign => "Cosigns checkpoints",
+            Purpose::Seed => "Signs an institution's contribution to a lottery's seed",
+            Purpose::Author => "Signs entries",
+            Purpose::Tag => "Turns identities into tags that show who is registered twice",
+        })
+    });
+    PossibleValuesParser::new(told).try_map(|name| name.parse())
 }
 
 /// What may be known of a key.

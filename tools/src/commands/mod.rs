@@ -14,6 +14,7 @@ pub mod key;
 pub mod lottery;
 pub mod problems;
 pub mod proof;
+mod quotes;
 
 use crate::cli::{Global, Noun};
 use crate::exit::Failure;

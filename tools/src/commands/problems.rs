@@ -54,6 +54,12 @@ impl Problems {
     }
 }
 
+/// A row that does not fit its header.
+pub fn wrong_width(fields: usize, header: usize) -> String {
+    let noun = if fields == 1 { "field" } else { "fields" };
+    format!("{fields} {noun}, the header has {header}")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

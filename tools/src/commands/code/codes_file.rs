@@ -6,7 +6,8 @@ use std::io::{self, BufWriter, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use crate::commands::problems::Problems;
+use crate::commands::problems::{Problems, wrong_width};
+use crate::commands::quotes::Quotes;
 use crate::exit::Failure;
 
 /// The column that is read; others do not matter.
@@ -38,8 +39,14 @@ pub fn read(path: &Path) -> Result<Vec<Listed>, Failure> {
 }
 
 fn parse(file: impl Read, problems: &mut Problems) -> Result<Vec<Listed>, String> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.byte_headers().map_err(|e| e.to_string())?;
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(Quotes::new(file));
+    let header = reader.byte_headers().map_err(|e| e.to_string())?.clone();
+    reader.get_ref().closed().map_err(|e| e.to_string())?;
+    if header.is_empty() {
+        return Err("the file is empty; its first line has to name the column \"code\"".to_owned());
+    }
     let width = header.len();
     let place = header.iter().position(|name| name == COLUMN.as_bytes());
     let place = place.ok_or("there is no column \"code\"; the first line must name it")?;
@@ -49,11 +56,7 @@ fn parse(file: impl Read, problems: &mut Problems) -> Result<Vec<Listed>, String
         let record = record.map_err(|e| e.to_string())?;
         let line = record.position().map_or(0, csv::Position::line);
         if record.len() != width {
-            let fields = record.len();
-            problems.add(
-                line,
-                format_args!("{fields} fields, the header has {width}"),
-            );
+            problems.add(line, wrong_width(record.len(), width));
             continue;
         }
         let mut code = [0; 32];
@@ -65,6 +68,7 @@ fn parse(file: impl Read, problems: &mut Problems) -> Result<Vec<Listed>, String
             listed.push(Listed { code, line });
         }
     }
+    reader.get_ref().closed().map_err(|e| e.to_string())?;
     Ok(listed)
 }
 
@@ -122,7 +126,7 @@ mod tests {
         let text = read(&path).unwrap_err().to_string();
         let lines: Vec<&str> = text.lines().skip(1).collect();
         let expected = [
-            "  line 4: 1 fields, the header has 2",
+            "  line 4: 1 field, the header has 2",
             "  line 5: the code is not 64 hex digits",
             "  line 6: the same code as in line 2",
         ];

@@ -9,9 +9,10 @@ use std::io::Read;
 
 use cairn_ledger::lottery::roster::{MAX_WEIGHT, inner_tag, tag};
 use csv::ByteRecord;
-use zeroize::Zeroizing;
 
-use crate::commands::problems::Problems;
+use crate::commands::problems::{Problems, wrong_width};
+use crate::commands::quotes::{NotClosed, Quotes};
+use crate::key_file::Secret;
 
 /// One read from the disk: a thousand rows or more.
 const BUFFER: usize = 1 << 18;
@@ -30,9 +31,9 @@ pub struct ColumnNames {
 /// Both offices' secrets that blind identities.
 pub struct TagKeys {
     /// The registrar's.
-    pub registrar: Zeroizing<[u8; 32]>,
+    pub registrar: Secret,
     /// The notary's.
-    pub notary: Zeroizing<[u8; 32]>,
+    pub notary: Secret,
 }
 
 /// Why a file could not be read to its end. Bad rows are not among these.
@@ -49,6 +50,12 @@ pub enum ReadError {
     /// The header has a column twice, and nobody can tell which is meant.
     #[error("the column \"{0}\" is there twice; rename one of them")]
     ColumnTwice(String),
+    /// There is not even a header.
+    #[error("the file is empty; its first line has to name the columns")]
+    Empty,
+    /// What follows the mark is no longer told apart.
+    #[error(transparent)]
+    NotClosed(#[from] NotClosed),
     /// The file is no CSV, or the disk failed.
     #[error(transparent)]
     Csv(#[from] csv::Error),
@@ -77,8 +84,10 @@ impl Cohort {
         let mut reader = csv::ReaderBuilder::new()
             .flexible(true)
             .buffer_capacity(BUFFER)
-            .from_reader(file);
-        let columns = Columns::find(reader.byte_headers()?, names)?;
+            .from_reader(Quotes::new(file));
+        let header = reader.byte_headers()?.clone();
+        reader.get_ref().closed()?;
+        let columns = Columns::find(&header, names)?;
         let mut cohort = Cohort::default();
         let mut lines = Vec::new();
         let mut record = ByteRecord::new();
@@ -92,6 +101,7 @@ impl Cohort {
                 Err(what) => problems.add(line, what),
             }
         }
+        reader.get_ref().closed()?;
         cohort.note_duplicates(&lines, problems);
         Ok(cohort)
     }
@@ -180,6 +190,9 @@ struct Row<'a> {
 
 impl Columns {
     fn find(header: &ByteRecord, names: &ColumnNames) -> Result<Columns, ReadError> {
+        if header.is_empty() {
+            return Err(ReadError::Empty);
+        }
         let place = |wanted: &String| place_of(header, wanted);
         Ok(Columns {
             count: header.len(),
@@ -191,11 +204,7 @@ impl Columns {
 
     fn row<'a>(&self, record: &'a ByteRecord, tiers: &[String]) -> Result<Row<'a>, String> {
         if record.len() != self.count {
-            return Err(format!(
-                "{} fields, the header has {}",
-                record.len(),
-                self.count
-            ));
+            return Err(wrong_width(record.len(), self.count));
         }
         let identity = &record[self.identity];
         if identity.is_empty() {
@@ -259,13 +268,16 @@ fn number(field: &[u8]) -> Option<usize> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
-    use super::*;
     use std::path::Path;
 
-    pub(in crate::commands::lottery) fn keys() -> TagKeys {
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    pub(crate) fn keys() -> TagKeys {
         TagKeys {
-            registrar: Zeroizing::new([1; 32]),
-            notary: Zeroizing::new([2; 32]),
+            registrar: Secret::new(Zeroizing::new([1; 32])),
+            notary: Secret::new(Zeroizing::new([2; 32])),
         }
     }
 
@@ -328,12 +340,29 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_file_without_end_or_beginning_says_so() {
+        for (csv, expected) in [
+            ("", "the file is empty"),
+            (
+                "id,tier,weight\n1,0,1\n\"2,0,1\n3,0,1\n",
+                "a quotation mark opens in line 3 and is not closed",
+            ),
+            ("id,\"tier,weight\n1,0,1\n", "opens in line 1"),
+        ] {
+            let mut problems = Problems::default();
+            let error = Cohort::read(csv.as_bytes(), &names(), &tiers(), &keys(), &mut problems);
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn every_bad_row_is_named_by_its_line() {
         let csv = "id,tier,weight\n1,0,1\n2,0\n,0,1\n 4,0,1\n5,west,1\n6,2,1\n7,0,0\n8,0,65\n\
-                   9,0,+1\n1,1,1\n";
+                   9,0,+1\n1,1,1\n2\n";
         let (_, text) = read(csv, &names());
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("a.csv: 9 bad lines, nothing was submitted"));
+        assert!(lines[0].starts_with("a.csv: 10 bad lines, nothing was submitted"));
         let expected = [
             "  line 3: 2 fields, the header has 3",
             "  line 4: the identity is empty",
@@ -344,6 +373,7 @@ pub(super) mod tests {
             "  line 9: the weight \"65\" is not a number from 1 to 64",
             "  line 10: the weight \"+1\" is not a number from 1 to 64",
             "  line 11: the same person as in line 2",
+            "  line 12: 1 field, the header has 3",
         ];
         assert_eq!(lines[1..], expected);
     }

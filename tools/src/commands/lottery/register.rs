@@ -5,7 +5,7 @@
 //! at the end the root over all rows is the one that the nodes certified.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cairn_ledger::hash::Hash;
@@ -58,9 +58,10 @@ pub struct Register {
     /// Where the applicants' receipts go; to go on after an interruption, the file of that run
     #[arg(long, value_name = "FILE")]
     receipts: PathBuf,
-    /// Derive the salts from this secret and the serials, so that test lotteries come out alike
-    #[arg(long, value_name = "HEX", value_parser = parse_hash)]
-    salt_seed: Option<Hash>,
+    /// Derive the salts from the secret in this file, 64 hex digits, and the serials, so that test
+    /// lotteries come out alike
+    #[arg(long, value_name = "FILE")]
+    salt_seed_file: Option<PathBuf>,
 }
 
 /// Registers everybody in the file.
@@ -157,12 +158,12 @@ fn read_cohort(args: &Register, lottery: &Proven, keys: &TagKeys) -> Result<Coho
 }
 
 fn prepare(args: &Register, cohort: Cohort, lottery: &Proven) -> Result<Roster, Failure> {
-    let source = match args.salt_seed {
-        Some(Hash(seed)) => SaltSource::Derived(seed),
+    let source = match &args.salt_seed_file {
+        Some(path) => SaltSource::Derived(read_salt_seed(path)?),
         None => SaltSource::Random,
     };
     let rows = lottery.state.rows;
-    let lost = rows > 0 && !args.receipts.exists() && args.salt_seed.is_none();
+    let lost = rows > 0 && !args.receipts.exists() && args.salt_seed_file.is_none();
     if lost {
         let (id, path) = (lottery.id, args.receipts.display());
         return Err(Failure::Failed(format!(
@@ -173,6 +174,15 @@ fn prepare(args: &Register, cohort: Cohort, lottery: &Proven) -> Result<Roster, 
     let salts = receipts::salts(&args.receipts, &cohort, &source)
         .map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(Roster::new(cohort, salts))
+}
+
+fn read_salt_seed(path: &Path) -> Result<[u8; 32], Failure> {
+    let wrong =
+        |what: &dyn std::fmt::Display| Failure::Failed(format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let seed =
+        parse_hash(text.trim_end()).map_err(|what| wrong(&format!("the salts' seed {what}")))?;
+    Ok(seed.0)
 }
 
 /// The roster on its way.

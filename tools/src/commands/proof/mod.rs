@@ -202,7 +202,7 @@ impl Get {
 }
 
 /// The entry's body, as the envelope commits to it.
-async fn body(
+pub async fn body(
     session: &Session,
     receipt: &v1::Receipt,
     entry: &VerifiedEntry,
