@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -166,7 +167,12 @@ impl Cairn {
     }
 
     fn note(&self, text: &str) -> anyhow::Result<()> {
-        let file = File::options().create(true).append(true).open(&self.log);
+        let mut options = File::options();
+        let file = options
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&self.log);
         file.and_then(|mut file| writeln!(file, "{text}"))
             .with_context(|| format!("cannot write {}", self.log.display()))
     }

@@ -13,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use cairn_ledger::genesis::Chain;
+use cairn_ledger::policy;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
@@ -78,6 +80,17 @@ impl Cluster {
         found.with_context(|| format!("no node {raft_id}"))
     }
 
+    /// Whether nothing is certified while any one member is down.
+    pub fn needs_all(&self) -> anyhow::Result<bool> {
+        let genesis = fs::read(self.layout.genesis()).context("the genesis")?;
+        let members = Chain::from_bytes(&genesis)?.members;
+        let all: Vec<_> = members.members.iter().collect();
+        Ok(all.iter().any(|absent| {
+            let others = all.iter().filter(|m| m.raft_id != absent.raft_id);
+            !policy::satisfies(&members, &others.copied().collect::<Vec<_>>())
+        }))
+    }
+
     /// Starts the nodes that do not run and waits until all serve; how many were started.
     pub async fn start_all(&mut self) -> anyhow::Result<usize> {
         let ids: Vec<u64> = self.nodes.iter().map(|node| node.raft_id).collect();
@@ -100,7 +113,8 @@ impl Cluster {
         self.serving(raft_id).await
     }
 
-    fn spawn(&mut self, raft_id: u64) -> anyhow::Result<()> {
+    /// Starts one node and does not wait.
+    pub fn spawn(&mut self, raft_id: u64) -> anyhow::Result<()> {
         let index = self.index(raft_id)?;
         let path = self.layout.node_log(raft_id);
         let log = File::options().create(true).append(true).open(&path);

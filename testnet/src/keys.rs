@@ -9,7 +9,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use cairn_ledger::key_file::{self, Secret};
 use serde::Deserialize;
+use zeroize::Zeroizing;
+
+pub use cairn_ledger::key_file::Purpose;
 
 use crate::cairn::{Cairn, args};
 
@@ -31,28 +35,6 @@ impl Seed {
         hasher.update(self.0.as_bytes());
         hasher.update(label.as_bytes());
         *hasher.finalize().as_bytes()
-    }
-}
-
-/// What a key is for, as `cairn key` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    Network,
-    Cosign,
-    Seed,
-    Author,
-    Tag,
-}
-
-impl Purpose {
-    fn name(self) -> &'static str {
-        match self {
-            Purpose::Network => "network",
-            Purpose::Cosign => "cosign",
-            Purpose::Seed => "seed",
-            Purpose::Author => "author",
-            Purpose::Tag => "tag",
-        }
     }
 }
 
@@ -110,11 +92,11 @@ fn write(path: &Path, purpose: Purpose, mut secret: [u8; 32]) -> anyhow::Result<
         // A BLS secret is a number below the group's order, which begins with 0x73.
         secret[0] &= 0x3f;
     }
-    let line = format!("cairn-{}-key-v1 {}\n", purpose.name(), hex::encode(secret));
+    let line = key_file::render(purpose, &Secret::new(Zeroizing::new(secret)));
     let file = File::options()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(key_file::MODE)
         .open(path);
     file.and_then(|mut file| file.write_all(line.as_bytes()))
         .with_context(|| format!("cannot write the key {}", path.display()))

@@ -9,6 +9,8 @@
 //!               commands.log          every `cairn` command with its answer
 //! ```
 
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -119,13 +121,21 @@ impl Layout {
         self.root.join("demo.json")
     }
 
+    /// Makes the cluster's folder, for its owner only: keys, receipts and commands lie in it.
+    pub fn create_root(&self) -> anyhow::Result<()> {
+        if let Some(data) = self.root.parent() {
+            std::fs::create_dir_all(data).with_context(|| unmade(data))?;
+        }
+        private(&self.root)
+    }
+
     /// Makes the folders.
     pub fn create(&self, raft_ids: &[u64]) -> anyhow::Result<()> {
+        self.create_root()?;
         let named = ["keys", "lottery", "codes", "proofs", "outsider"];
         let folders = named.into_iter().map(|name| self.root.join(name));
         for folder in folders.chain(raft_ids.iter().map(|&id| self.node(id))) {
-            std::fs::create_dir_all(&folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            private(&folder)?;
         }
         Ok(())
     }
@@ -145,6 +155,17 @@ impl Layout {
         std::fs::remove_dir_all(&self.root)
             .with_context(|| format!("cannot remove {}", self.root.display()))
     }
+}
+
+/// A folder that only its owner enters, whatever it was before.
+fn private(folder: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.and_then(|()| std::fs::set_permissions(folder, Permissions::from_mode(0o700)))
+        .with_context(|| unmade(folder))
+}
+
+fn unmade(folder: &Path) -> String {
+    format!("cannot make the folder {}", folder.display())
 }
 
 /// Bytes in all files below `folder`, each file once however many names it has.
@@ -178,6 +199,21 @@ mod tests {
             assert!(Layout::new(Path::new("data"), bad).is_err(), "{bad:?}");
         }
         assert!(Layout::new(Path::new("data"), "demo-2").is_ok());
+    }
+
+    #[test]
+    fn folders_are_for_their_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path(), "x").unwrap();
+        layout.create(&[1]).unwrap();
+        for path in [
+            layout.root().to_owned(),
+            layout.node(1),
+            layout.root().join("keys"),
+        ] {
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700, "{}", path.display());
+        }
     }
 
     #[test]

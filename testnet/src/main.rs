@@ -1,12 +1,14 @@
 //! The program `cairn-testnet`: a whole ledger on one machine.
 //!
 //! What holds here: it only starts and watches the programs that institutions and users have,
-//! `cairn-node` and `cairn`, and reads what they print; nothing of the ledger is linked in, so
-//! whatever it shows, anybody can do by hand. What stays out: rules, proofs and cryptography.
+//! `cairn-node` and `cairn`, and reads what they print, so that whatever it shows, anybody can do by
+//! hand. The one exception is `chaos`, whose clients sign and verify some hundred entries a second
+//! and link the ledger. What stays out: rules, proofs and cryptography.
 
 mod admin;
 mod applicants;
 mod cairn;
+mod chaos;
 mod cluster;
 mod demo;
 mod institutions;
@@ -54,6 +56,8 @@ Examples:
 enum Command {
     /// Run a lottery, codes and evidence on a fresh cluster, and verify all of it from outside
     Demo(demo::Options),
+    /// Kill nodes at random, or damage their files, and check that nothing acknowledged is lost
+    Chaos(chaos::Options),
     /// Start a cluster that stays; makes its keys and genesis the first time
     Up(Up),
     /// Stop a cluster
@@ -117,6 +121,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let layout = |name: &str| Layout::new(&cli.data, name);
     match cli.command {
         Command::Demo(options) => demo::run(layout("demo")?, options).await,
+        Command::Chaos(options) => chaos::run(layout("chaos")?, options).await,
         Command::Up(Up { name, nodes }) => standing::up(layout(&name)?, nodes).await,
         Command::Down(Down { name, delete }) => standing::down(layout(&name)?, delete).await,
         Command::Status(Status { name, json }) => standing::status(layout(&name)?, json).await,

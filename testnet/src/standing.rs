@@ -55,7 +55,7 @@ pub async fn up(layout: Layout, nodes: Option<usize>) -> anyhow::Result<()> {
                 "making keys and a genesis for {} institutions",
                 institutions.len()
             );
-            std::fs::create_dir_all(layout.root())?;
+            layout.create_root()?;
             let cairn = Cairn::offline(&programs.cairn, layout.root(), &layout.commands_log());
             plan::prepare(&layout, &cairn, &institutions, None).await?
         }

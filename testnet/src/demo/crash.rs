@@ -1,8 +1,9 @@
 //! The leader is killed while the winners are published; nothing that was acknowledged may be lost.
 //!
 //! What holds here: the publishing command runs through the crash without being told of it. While
-//! it does, a witness records small documents without pause, and keeps what was acknowledged. In
-//! the end the node that was killed and the one that leads must both have all of it, where it was.
+//! it does, a witness records small documents without pause, and keeps what was acknowledged. Where
+//! the policy needs every member, the leader is started again at once, for nothing is certified
+//! without it. In the end the node that was killed and the one that leads must both have all of it, where it was.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Serialize)]
 pub struct Crash {
     pub killed: u64,
+    /// Whether it was started again right away: nothing is certified without it.
+    pub needed: bool,
     pub next_leader: u64,
     /// Results that the others had when the leader was killed.
     pub batches_before: u64,
@@ -77,6 +80,7 @@ async fn kill(cluster: &mut Cluster, done: &Cell<bool>) -> anyhow::Result<Crash>
     };
     let before = watched.status().await?.tree_size;
     let began = Instant::now();
+    let needed = cluster.needs_all()?;
     let mut size = before;
     while size == before && !done.get() {
         if began.elapsed() > PATIENCE {
@@ -87,10 +91,15 @@ async fn kill(cluster: &mut Cluster, done: &Cell<bool>) -> anyhow::Result<Crash>
     }
     cluster.kill(leader)?;
     let began = Instant::now();
-    let certified = watched.status().await?.certified_height;
+    let then = watched.status().await?;
+    if needed {
+        cluster.start(leader).await?;
+    }
     let next_leader = loop {
         let status = watched.status().await?;
-        if status.certified_height > certified && status.leader != leader && status.leader != 0 {
+        // A new term has a new leader, if only the same one again.
+        let certified = status.certified_height > then.certified_height;
+        if certified && status.term > then.term && status.leader != 0 {
             break status.leader;
         }
         if began.elapsed() > PATIENCE {
@@ -100,6 +109,7 @@ async fn kill(cluster: &mut Cluster, done: &Cell<bool>) -> anyhow::Result<Crash>
     };
     Ok(Crash {
         killed: leader,
+        needed,
         next_leader,
         batches_before: size - before,
         certified_again_s: began.elapsed().as_secs_f64(),
@@ -134,7 +144,7 @@ async fn witness(
     Ok(seen)
 }
 
-/// Starts the killed node again, waits until it has caught up, and looks for everything that was
+/// Starts the killed node again if it does not run, waits until it has caught up, and looks for everything that was
 /// acknowledged, there and at the leader.
 pub async fn recover(
     story: &mut Story,
@@ -142,13 +152,15 @@ pub async fn recover(
     mut crash: Crash,
 ) -> anyhow::Result<Crash> {
     let began = Instant::now();
-    story.steps.busy("starting the killed node again", false);
+    story.steps.busy("looking at the killed node again", false);
     let height = cluster
         .admin(crash.next_leader)?
         .status()
         .await?
         .certified_height;
-    cluster.start(crash.killed).await?;
+    if !crash.needed {
+        cluster.start(crash.killed).await?;
+    }
     cluster.node_caught_up(crash.killed, height).await?;
     crash.caught_up_s = began.elapsed().as_secs_f64();
     for id in [crash.killed, crash.next_leader] {
@@ -166,10 +178,14 @@ pub async fn recover(
     crash.acknowledged_entries = story.acknowledged.len();
     crash.all_found = true;
     let detail = format!(
-        "node {} was killed with {} recorded; node {} led on, certified again after {:.2} s; \
+        "node {} was killed with {} recorded{}; node {} led on, certified again after {:.2} s; \
          back and level after {:.2} s; all {} acknowledged entries are in their places",
         crash.killed,
         count(crash.batches_before, "batch", "batches"),
+        match crash.needed {
+            true => " and started again at once, since all institutions have to cosign",
+            false => "",
+        },
         crash.next_leader,
         crash.certified_again_s,
         crash.caught_up_s,

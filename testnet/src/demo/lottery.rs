@@ -79,7 +79,9 @@ pub async fn run(story: &mut Story, cluster: &mut Cluster) -> anyhow::Result<Dra
         story.layout.lottery("receipts.csv"),
     ];
     if let Some(seed) = &story.seed {
-        register.extend(args!["--salt-seed", hex::encode(seed.derive("salts"))]);
+        let path = story.layout.lottery("salts.seed");
+        std::fs::write(&path, hex::encode(seed.derive("salts"))).context("salts.seed")?;
+        register.extend(args!["--salt-seed-file", path]);
     }
     let registered = story.cairn.shown(register).await?;
     Field(&registered.value, "rows").is(story.options.applicants)?;
@@ -308,9 +310,13 @@ async fn publish(
     institute: &std::path::Path,
 ) -> anyhow::Result<Option<Crash>> {
     let kill = story.options.kill_leader;
-    let what = match kill {
-        true => "publishing the winners; the leader will be killed",
-        false => "publishing the winners",
+    let what = match (kill, kill && cluster.needs_all()?) {
+        (false, _) => "publishing the winners",
+        (true, false) => "publishing the winners; the leader will be killed",
+        (true, true) => {
+            "publishing the winners; the leader will be killed, and started again at once, for \
+             here all institutions have to cosign"
+        }
     };
     story.steps.busy(what, true);
     let command = args!["lottery", "publish", id, "--institute-key", institute];

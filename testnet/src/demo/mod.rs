@@ -90,8 +90,7 @@ pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
         }
     }
     layout.delete()?;
-    std::fs::create_dir_all(layout.root())
-        .with_context(|| format!("cannot make {}", layout.root().display()))?;
+    layout.create_root()?;
 
     println!("{}", title(&options));
     let mut steps = Steps::new();

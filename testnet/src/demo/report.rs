@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,6 +52,8 @@ pub struct Report {
     pub beacon: String,
     pub beacon_round: u64,
     pub a_code: String,
+    /// The admin listener of a member, which shows restricted bodies.
+    pub auditors_node: String,
     pub checkpoint: Value,
     pub cluster_start_to_verified_s: f64,
     pub draw_ms: f64,
@@ -78,6 +81,8 @@ impl Report {
         let checkpoint = story.cairn.run(args!["checkpoint", "show"]).await?;
         let lottery = story.cairn.run(args!["lottery", "show", drawn.id]).await?;
         let (memory, node) = cluster.peak_memory().unwrap_or_default();
+        let auditor = cluster.plan.nodes.last().context("no node")?;
+        let auditors_node = format!("http://{}", auditor.ports.admin);
         let ranking_root = lottery["tiers"][0]["ranking_root"].as_str();
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -94,6 +99,7 @@ impl Report {
             beacon: drawn.beacon,
             beacon_round: drawn.beacon_round,
             a_code: drawn.issued.yellow,
+            auditors_node,
             checkpoint,
             cluster_start_to_verified_s: rounded(whole),
             draw_ms: draw_ms(&verified.recomputed),
@@ -120,6 +126,16 @@ impl Report {
         for text in self.not_shown {
             paragraph("- ", text);
         }
+        heading("To replay it yourself");
+        paragraph(
+            "",
+            "The bodies of codes and status orders are restricted, so replaying needs an endpoint for \
+             auditors: a member's admin listener, while the cluster runs.",
+        );
+        println!(
+            "  cairn audit replay --node {} --chain-id {}",
+            self.auditors_node, self.chain_id
+        );
         heading("Where to look");
         line("this summary", layout.report().display());
         line("data and keys", layout.root().display());
@@ -128,10 +144,6 @@ impl Report {
             "node logs",
             layout.root().join("nodes/*/node.log").display(),
         );
-        let again = self.rehearsal_seed.is_some();
-        if again {
-            line("again", "the same --seed gives the same ranking root");
-        }
     }
 
     fn recorded(&self) {
@@ -154,6 +166,12 @@ impl Report {
             "beacon",
             format!("round {} ({})", self.beacon_round, self.beacon),
         );
+        if self.rehearsal_seed.is_some() {
+            line(
+                "rehearsal",
+                "the round was given out before its time; the same --seed gives the same draw",
+            );
+        }
         let blocks = self.replayed["blocks"].as_u64().unwrap_or(0);
         let entries = self.replayed["entries"].as_u64().unwrap_or(0);
         line(
