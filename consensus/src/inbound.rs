@@ -2,8 +2,9 @@
 //!
 //! What holds here: a vote or an append must name its sender as the candidate or leader; an append
 //! whose proposal is stamped too far ahead of this node's clock is dropped as if it were lost, so
-//! that a leader with a wrong clock cannot commit. What stays out: who may connect at all. The
-//! transport has checked that.
+//! that a leader with a wrong clock cannot commit; whoever is no member (any more) is not heard, so it
+//! can neither campaign nor lead nor cosign. What stays out: who may connect at all. The transport
+//! has checked that.
 
 use std::sync::Mutex;
 
@@ -24,6 +25,9 @@ use crate::raft_network::Kind;
 use crate::sequencer::timestamp_of;
 use crate::types::{Types, Vote, from_bytes, to_bytes};
 
+/// Changes of members in one answer: a few kilobytes each.
+const MAX_CHANGES: usize = 100;
+
 /// How far ahead of a follower's clock a proposal may be stamped.
 pub const MAX_AHEAD_MS: u64 = 2_000;
 
@@ -33,6 +37,10 @@ pub(crate) async fn handle(
     lane: Lane,
     request: Bytes,
 ) -> Result<Bytes, String> {
+    if !shared.cosigner.epochs().borrow().has(from) {
+        // It left, and its node may still run; or it has come in, and this node has yet to hear.
+        return Err(format!("{from} is no member, as far as this node knows"));
+    }
     match lane {
         Lane::Forward => shared.submitter.forwarded(&request).await,
         Lane::Snapshot => Err("this version serves no snapshots".to_owned()),
@@ -43,6 +51,7 @@ pub(crate) async fn handle(
                 Kind::Vote | Kind::PreVote => vote(shared, from, kind, &body).await,
                 Kind::TransferLeader => transfer(shared, from, &body).await,
                 Kind::Cosignature => cosignature(shared, from, body),
+                Kind::Epochs => epochs(shared, &body),
             }
         }
     }
@@ -124,6 +133,16 @@ fn cosignature(shared: &Shared, from: u64, body: Bytes) -> Result<Bytes, String>
             Err("this node has stopped".to_owned())
         }
     }
+}
+
+fn epochs(shared: &Shared, body: &[u8]) -> Result<Bytes, String> {
+    let request = v1::EpochsRequest::decode(body).map_err(|error| error.to_string())?;
+    let epochs = shared.cosigner.epochs().borrow().clone();
+    let changes = epochs.changes_after(request.known_epoch).iter();
+    let answer = v1::EpochsResponse {
+        epoch_changes: changes.take(MAX_CHANGES).cloned().collect(),
+    };
+    Ok(answer.encode_to_vec().into())
 }
 
 fn is_from(vote: &Vote, from: u64) -> Result<(), String> {

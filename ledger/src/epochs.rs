@@ -144,6 +144,22 @@ impl Epochs {
         &self.sets[self.sets.len() - 1]
     }
 
+    /// The set before the newest; none in the epoch of the genesis.
+    pub fn before(&self) -> Option<&v1::MemberSet> {
+        self.sets.iter().rev().nth(1)
+    }
+
+    /// Whether the newest set has this member.
+    pub fn has(&self, raft_id: u64) -> bool {
+        self.member(raft_id).is_some()
+    }
+
+    /// A member of the newest set.
+    pub fn member(&self, raft_id: u64) -> Option<&v1::Member> {
+        let mut members = self.newest().members.iter();
+        members.find(|member| member.raft_id == raft_id)
+    }
+
     /// The changes after `epoch`.
     pub fn changes_after(&self, epoch: u64) -> &[v1::EpochChange] {
         let from = usize::try_from(epoch).unwrap_or(usize::MAX);

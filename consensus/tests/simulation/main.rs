@@ -11,6 +11,7 @@ mod clock;
 mod disks;
 mod fixture;
 mod invariants;
+mod membership;
 mod oracle;
 mod planted;
 mod rng;

@@ -71,6 +71,7 @@ pub struct World {
     pub ledger: Ledger,
     pub rng: Rng,
     pub trace: Trace,
+    start: Instant,
     pub wires: Wires,
     nodes: Mutex<BTreeMap<u64, Node>>,
     seen: Arc<Mutex<Seen>>,
@@ -121,6 +122,7 @@ impl World {
             nodes: Mutex::new(nodes.collect()),
             rng,
             trace,
+            start,
             wires,
             seen: Arc::default(),
         }
@@ -149,6 +151,24 @@ impl World {
         self.trace
             .event(format_args!("{id} clock off by {skew_ms} ms"));
         locked(&self.nodes)[&id].clock.set_skew(skew_ms);
+    }
+
+    /// A node that no genesis lists, down as yet.
+    pub fn add(&self, id: u64) {
+        let node = Node {
+            raft: SimDisk::new(),
+            ledger: SimDisk::new(),
+            clock: SimClock::new(self.start, 0),
+            running: None,
+            compared: 0,
+        };
+        locked(&self.nodes).insert(id, node);
+    }
+
+    /// Switches a node off for good.
+    pub async fn retire(&self, id: u64) {
+        self.crash(&[id], false).await;
+        locked(&self.nodes).remove(&id);
     }
 
     /// Starts a node that is down.
@@ -180,7 +200,11 @@ impl World {
             (config, port)
         };
         self.trace.event(format_args!("{id} starts"));
-        let core = Core::start(config).await?;
+        let core = if id > self.setup.members {
+            Core::join(config).await?
+        } else {
+            Core::start(config).await?
+        };
         self.watch(id, &core);
         self.wires.plug_in(id, core.clone());
         if let Some(node) = locked(&self.nodes).get_mut(&id) {
