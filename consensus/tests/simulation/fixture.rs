@@ -96,6 +96,7 @@ impl Ledger {
     }
 
     /// A member that is to get this number.
+    #[allow(dead_code)] // Not every test that uses this fixture changes members.
     pub fn newcomer(&self, raft_id: u64) -> v1::Member {
         v1::Member {
             raft_id: 0,
@@ -109,6 +110,7 @@ impl Ledger {
     }
 
     /// A change of members, signed by the offices of these.
+    #[allow(dead_code)] // Not every test that uses this fixture changes members.
     pub fn change(&self, next: &v1::MemberSet, signers: &[u64]) -> Admitted {
         let body = canonical::encode(&v1::MembershipChange {
             next_members: Some(next.clone()),

@@ -67,6 +67,10 @@ fn author() -> SigningKey {
     SigningKey::from_bytes(&secret(3, 1))
 }
 
+fn office(id: u8) -> SigningKey {
+    SigningKey::from_bytes(&secret(5, id))
+}
+
 fn member(id: u8) -> v1::Member {
     let network = libp2p::identity::Keypair::ed25519_from_bytes(secret(1, id)).unwrap();
     let cosign = SigningKey::from_bytes(&secret(2, id));
@@ -84,6 +88,8 @@ fn member(id: u8) -> v1::Member {
         peer_id: network.public().to_peer_id().to_bytes().into(),
         seed_key: seed::seed_key_public(&seed_secret).to_vec().into(),
         seed_key_proof: seed::prove_possession(&seed_secret).to_vec().into(),
+        office_key: office(id).verifying_key().to_bytes().to_vec().into(),
+        address: String::new(),
     }
 }
 
