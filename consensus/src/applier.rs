@@ -139,6 +139,10 @@ impl Applier {
         let block = apply::apply(&self.chain, &*self.store, &proposal, term, &admitted)
             .map_err(io::Error::other)?;
         self.commit(&block.writes, position)?;
+        // First: it may be what begins the epoch that this block is of.
+        if let Some(certificate) = &proposal.certificate {
+            self.cosigner.adopt(certificate).map_err(io::Error::other)?;
+        }
         self.cosigner
             .block_applied(
                 &block.header,
@@ -149,9 +153,6 @@ impl Applier {
             .map_err(io::Error::other)?;
         self.copies
             .block_applied(&block.header, bytes.len() as u64, position)?;
-        if let Some(certificate) = &proposal.certificate {
-            self.cosigner.adopt(certificate).map_err(io::Error::other)?;
-        }
         let ids: Vec<Hash> = block
             .outcomes
             .iter()

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_ledger::genesis::Chain;
-use cairn_storage::{Disk, Durability, Generations, LogError, LogStore, Slot, StoreError};
+use cairn_ledger::members;
+use cairn_ledger::state::StateError;
+use cairn_storage::{
+    Disk, Durability, Generations, LogError, LogStore, Slot, StateStore, StoreError,
+};
 use ed25519_dalek::SigningKey;
 
 use crate::cosign::CosignError;
@@ -57,14 +61,18 @@ pub struct CoreConfig {
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The genesis lists no such member. Check the configured raft_id and genesis file.
-    #[error("the genesis has no member with raft_id {raft_id}")]
+    /// The ledger lists no such member. Check the configured raft_id and genesis file.
+    #[error(
+        "the ledger has no member with raft_id {raft_id}; a node that is to come in starts as joining"
+    )]
     NotAMember {
         /// The id asked for.
         raft_id: u64,
     },
-    /// The genesis lists another cosigning key for this member. Check the key file.
-    #[error("the genesis lists another cosigning key for member {raft_id}")]
+    /// The ledger lists another cosigning key for this member. Check the key file.
+    #[error(
+        "the ledger lists another cosigning key for member {raft_id}; after a rotation start the node as joining until it has caught up"
+    )]
     WrongKey {
         /// The member.
         raft_id: u64,
@@ -91,6 +99,9 @@ pub enum StartError {
     /// The state could not be opened.
     #[error("the ledger's state: {0}")]
     Store(#[from] StoreError),
+    /// The ledger's state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// What this node signed and what it holds contradict each other.
     #[error(transparent)]
     Cosign(#[from] CosignError),
@@ -116,20 +127,34 @@ pub enum InitError {
     Raft(String),
 }
 
-pub(crate) fn check_member(
-    chain: &Chain,
-    raft_id: u64,
-    key: &SigningKey,
-) -> Result<(), StartError> {
-    let mut members = chain.members.members.iter();
-    let member = members
-        .find(|member| member.raft_id == raft_id)
-        .ok_or(StartError::NotAMember { raft_id })?;
+/// Whether the ledger is expected to list this node with its key already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Member,
+    Joining,
+}
+
+pub(crate) fn check_blocks(chain: &Chain) -> Result<(), StartError> {
     let bytes = chain.limits().max_block_bytes;
     if bytes as usize > MAX_BLOCK_BYTES {
         let most = MAX_BLOCK_BYTES;
         return Err(StartError::BlocksTooLarge { bytes, most });
     }
+    Ok(())
+}
+
+/// Whether the newest members that the state knows list this one with its key.
+pub(crate) fn check_member(
+    store: &StateStore,
+    raft_id: u64,
+    key: &SigningKey,
+) -> Result<(), StartError> {
+    let newest = members::state_of(store)?.unwrap_or_default().epoch;
+    let set = members::recorded(store, newest)?.unwrap_or_default();
+    let mut members = set.members.iter();
+    let member = members
+        .find(|member| member.raft_id == raft_id)
+        .ok_or(StartError::NotAMember { raft_id })?;
     if member.cosign_key[..] == key.verifying_key().as_bytes()[..] {
         Ok(())
     } else {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cairn_ledger::admission::Admitted;
 use cairn_ledger::apply;
 use cairn_ledger::checkpoint::CertifiedCheckpoint;
+use cairn_ledger::epochs::Epochs;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::state::StateError;
@@ -30,9 +31,12 @@ use tokio::time::Instant;
 
 use crate::admitted::AdmittedCache;
 use crate::applier::{self, Applier};
-use crate::config::{CoreConfig, InitError, StartError, check_identity, check_member};
+use crate::config::{
+    CoreConfig, InitError, Standing, StartError, check_blocks, check_identity, check_member,
+};
 use crate::cosign::Cosigner;
 use crate::log::RaftLog;
+use crate::membership::{self, Follower};
 use crate::network::{Clock, Inbound, Lane, Network};
 use crate::raft::{self, Leadership, RaftHandle};
 use crate::raft_network::RaftNetworks;
@@ -65,6 +69,7 @@ pub(crate) struct Shared {
     tracker: Arc<Tracker>,
     queue: Arc<Queue>,
     pub(crate) stopped: watch::Sender<Option<String>>,
+    reachable: watch::Sender<Arc<v1::MemberSet>>,
     pub(crate) early_leader: inbound::EarlyLeader,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -79,6 +84,16 @@ impl Core {
     /// Starts the member on its disks. Takes part in elections if the cluster was formed before;
     /// else waits for [`Core::initialize`] here or elsewhere.
     pub async fn start(config: CoreConfig) -> Result<Core, StartError> {
+        Self::start_as(config, Standing::Member).await
+    }
+
+    /// The same for a node that is to come in, or whose key is to change: what it has of the ledger
+    /// need not list it yet. It cosigns from the epoch on that does.
+    pub async fn join(config: CoreConfig) -> Result<Core, StartError> {
+        Self::start_as(config, Standing::Joining).await
+    }
+
+    async fn start_as(config: CoreConfig, standing: Standing) -> Result<Core, StartError> {
         let CoreConfig {
             raft_id: me,
             chain,
@@ -92,7 +107,7 @@ impl Core {
             io,
             seed,
         } = config;
-        check_member(&chain, me, &cosign_key)?;
+        check_blocks(&chain)?;
         let log_store = Arc::new(LogStore::open(raft_disk)?);
         check_identity(&log_store, me)?;
         let guard = SignGuard::open(log_store.clone())?;
@@ -101,6 +116,9 @@ impl Core {
         applier::ensure_genesis(&chain, &store)?;
         let ahead = applier::is_ahead_of(&store, &log_store)?;
         let copies = Arc::new(Copies::open(ledger, store.clone(), copies, ahead)?);
+        if standing == Standing::Member {
+            check_member(&store, me, &cosign_key)?;
+        }
 
         let admitted = Arc::new(AdmittedCache::default());
         let tracker = Arc::new(Tracker::default());
@@ -182,23 +200,25 @@ impl Core {
                 stopped.clone(),
             )),
         ];
-        for peer in peers(&chain, me) {
-            let (cosigner, network) = (cosigner.clone(), network.clone());
-            tasks.push(tokio::spawn(gossip::tell(
-                peer,
-                cosigner,
-                network,
-                stopped.clone(),
-            )));
-        }
         let receiver = Arc::new(Receiver::new(
             chain.clone(),
             store.clone(),
             copies.generations().clone(),
             applier,
+            cosigner.clone(),
             raft.clone(),
             io,
         ));
+        let (reachable, _) = watch::channel(Arc::new(v1::MemberSet::default()));
+        let follower = Follower {
+            me,
+            raft: raft.clone(),
+            cosigner: cosigner.clone(),
+            network: network.clone(),
+            stopped: stopped.clone(),
+            reachable: reachable.clone(),
+        };
+        tasks.extend(follower.spawn());
         Ok(Core {
             shared: Arc::new(Shared {
                 me,
@@ -214,6 +234,7 @@ impl Core {
                 tracker,
                 queue,
                 stopped,
+                reachable,
                 early_leader: inbound::EarlyLeader::default(),
                 tasks: Mutex::new(tasks),
             }),
@@ -312,6 +333,27 @@ impl Core {
         self.shared.cosigner.certified()
     }
 
+    /// Who certifies, as far as certified changes of members are known here, and every change.
+    pub fn epochs(&self) -> watch::Receiver<Arc<Epochs>> {
+        self.shared.cosigner.epochs()
+    }
+
+    /// Whom this node may have to talk to: the newest members, and who has left and is still in
+    /// Raft's configuration. Only the former are heard. Empty until the first look.
+    pub fn reachable(&self) -> watch::Receiver<Arc<v1::MemberSet>> {
+        self.shared.reachable.subscribe()
+    }
+
+    /// Raft's configuration: the sets of voters (more than one in the middle of a change), and all
+    /// nodes.
+    pub fn raft_members(&self) -> (Vec<BTreeSet<u64>>, BTreeSet<u64>) {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let stored = &metrics.membership_config;
+        let nodes = stored.nodes().map(|(id, _)| *id).collect();
+        (stored.membership().get_joint_config().clone(), nodes)
+    }
+
     /// The certified checkpoint at `height`.
     pub fn checkpoint_at(&self, height: u64) -> Result<Option<v1::Checkpoint>, StateError> {
         Ok(self.shared.store.checkpoint_at(height)?)
@@ -333,7 +375,8 @@ impl Core {
         let progress = shared.cosigner.progress();
         let metrics = shared.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let peers = peers(&shared.chain, shared.me).map(|raft_id| PeerView {
+        let epochs = shared.cosigner.epochs().borrow().clone();
+        let peers = membership::others(&epochs, shared.me).map(|raft_id| PeerView {
             raft_id,
             connected: shared.network.connected(raft_id),
             cosigned_height: shared.cosigner.seen(raft_id),
@@ -439,9 +482,4 @@ fn decided(status: &v1::EntryStatus) -> bool {
         status.state(),
         v1::EntryState::Unspecified | v1::EntryState::Unknown | v1::EntryState::Pending
     )
-}
-
-fn peers(chain: &Chain, me: u64) -> impl Iterator<Item = u64> {
-    let ids = chain.members.members.iter().map(|member| member.raft_id);
-    ids.filter(move |raft_id| *raft_id != me)
 }

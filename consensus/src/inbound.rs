@@ -2,15 +2,15 @@
 //!
 //! What holds here: a vote or an append must name its sender as the candidate or leader; an append
 //! whose proposal is stamped too far ahead of this node's clock is dropped as if it were lost, so
-//! that a leader with a wrong clock cannot commit. What stays out: who may connect at all. The
-//! transport has checked that.
+//! that a leader with a wrong clock cannot commit; whoever is no member (any more) is not heard, so it
+//! can neither campaign nor lead nor cosign. What stays out: who may connect at all. The transport
+//! has checked that.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use cairn_ledger::canonical;
-use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_proto::v1;
 use openraft::raft::TransferLeaderRequest;
@@ -29,6 +29,9 @@ use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes};
 
 /// A million blocks a second take 140,000 years to get there.
 const MAX_TERM_OR_INDEX: u64 = 1 << 62;
+/// Changes of members in one answer: a few kilobytes each.
+const MAX_CHANGES: usize = 100;
+
 /// How far ahead of a follower's clock a proposal may be stamped.
 pub const MAX_AHEAD_MS: u64 = 2_000;
 
@@ -38,6 +41,10 @@ pub(crate) async fn handle(
     lane: Lane,
     request: Bytes,
 ) -> Result<Bytes, String> {
+    if !shared.cosigner.epochs().borrow().has(from) {
+        // It left, and its node may still run; or it has come in, and this node has yet to hear.
+        return Err(format!("{from} is no member, as far as this node knows"));
+    }
     match lane {
         Lane::Forward => shared.submitter.forwarded(&request).await,
         Lane::Snapshot => shared.receiver.handle(from, request).await,
@@ -48,6 +55,7 @@ pub(crate) async fn handle(
                 Kind::Vote | Kind::PreVote => vote(shared, from, kind, &body).await,
                 Kind::TransferLeader => transfer(shared, from, &body).await,
                 Kind::Cosignature => cosignature(shared, from, body),
+                Kind::Epochs => epochs(shared, &body),
             }
         }
     }
@@ -68,7 +76,7 @@ async fn append(shared: &Shared, from: u64, body: &[u8]) -> Result<Bytes, String
                 entry.log_id.index()
             ));
         }
-        newest = newest.max(Some(stamp(&shared.chain, entry)?));
+        newest = newest.max(Some(stamp(shared, from, entry)?));
     }
     let term = request.vote.leader_id.term;
     shared
@@ -91,7 +99,7 @@ async fn append(shared: &Shared, from: u64, body: &[u8]) -> Result<Bytes, String
 
 /// The time that an entry is stamped with. `Err`: an honest leader proposes no such entry, and what
 /// is dropped here by a majority is never committed.
-fn stamp(chain: &Chain, entry: &Entry) -> Result<u64, String> {
+fn stamp(shared: &Shared, from: u64, entry: &Entry) -> Result<u64, String> {
     match &entry.payload {
         EntryPayload::Blank => Ok(0),
         EntryPayload::Normal(payload) => {
@@ -100,12 +108,17 @@ fn stamp(chain: &Chain, entry: &Entry) -> Result<u64, String> {
             Ok(timestamp_of(&payload.0))
         }
         EntryPayload::Membership(membership) => {
-            let members = chain.members.members.iter();
-            let ours: BTreeSet<u64> = members.map(|member| member.raft_id).collect();
-            if *membership.get_joint_config() == [ours] {
+            // Those that the members of all epochs make, the steps between two of them included.
+            let known = shared.cosigner.epochs().borrow().clone();
+            let named = membership.nodes().map(|(id, _)| *id);
+            let strangers: BTreeSet<u64> = named.filter(|id| !known.had(*id)).collect();
+            if strangers.is_empty() {
                 return Ok(0);
             }
-            Err("a Raft configuration that is not the ledger's member set".to_owned())
+            shared.cosigner.hear_of_epochs_from(from);
+            Err(format!(
+                "a Raft configuration with {strangers:?}, who never were members as far as this node knows"
+            ))
         }
     }
 }
@@ -175,6 +188,16 @@ fn cosignature(shared: &Shared, from: u64, body: Bytes) -> Result<Bytes, String>
             Err("this node has stopped".to_owned())
         }
     }
+}
+
+fn epochs(shared: &Shared, body: &[u8]) -> Result<Bytes, String> {
+    let request = v1::EpochsRequest::decode(body).map_err(|error| error.to_string())?;
+    let epochs = shared.cosigner.epochs().borrow().clone();
+    let changes = epochs.changes_after(request.known_epoch).iter();
+    let answer = v1::EpochsResponse {
+        epoch_changes: changes.take(MAX_CHANGES).cloned().collect(),
+    };
+    Ok(answer.encode_to_vec().into())
 }
 
 fn is_from(vote: &Vote, from: u64) -> Result<(), String> {

@@ -21,6 +21,7 @@ mod evidence;
 mod gossip;
 mod inbound;
 mod log;
+mod membership;
 pub mod network;
 mod raft;
 mod raft_network;

@@ -55,6 +55,7 @@ pub(crate) enum Kind {
     Append = 3,
     TransferLeader = 4,
     Cosignature = 5,
+    Epochs = 6,
 }
 
 impl Kind {
@@ -65,6 +66,7 @@ impl Kind {
             3 => Kind::Append,
             4 => Kind::TransferLeader,
             5 => Kind::Cosignature,
+            6 => Kind::Epochs,
             _ => return None,
         };
         Some((kind, request.slice(1..)))

@@ -269,6 +269,10 @@ impl Sequencer {
         if !nothing_in_flight || !progress.uncovered() {
             return Due::Never;
         }
+        if progress.changing.is_some() && !progress.settled() {
+            // Nothing behind a change of members is a checkpoint before it is certified.
+            return Due::Never;
+        }
         let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| at.elapsed());
         let idle = IDLE_BEFORE_CHECKPOINT.saturating_sub(since(reign.last_proposal));
         let again = if progress.settled() {
@@ -302,7 +306,10 @@ impl Sequencer {
         let newest = self.cosigner.certified().borrow().clone();
         let certificate = newest.and_then(|newest| {
             let mark = (newest.header().height, newest.latest_as_of_ms());
-            (mark > reign.certificate).then(|| {
+            // The certificate of a change of members is offered until the chain carries it: a proposal
+            // that had it may have been lost.
+            let awaited = self.cosigner.progress().changing == Some(mark.0);
+            (mark > reign.certificate || awaited).then(|| {
                 reign.certificate = mark;
                 newest.to_proto()
             })
@@ -379,6 +386,7 @@ mod tests {
     const FRESH: Progress = Progress {
         tip: 0,
         newest_checkpoint: None,
+        changing: None,
         certified: None,
         tail_bytes: 0,
     };

@@ -14,8 +14,9 @@ use crate::entry;
 use crate::genesis::Chain;
 use crate::hash::{self, Hash};
 
-/// Signatures of one entry: its author's and the approvals that any rule asks for.
-pub const MAX_SIGNATURES: usize = 8;
+/// Signatures of one entry: its author's and the approvals that any rule asks for. The most are
+/// those of all members under a change of members.
+pub const MAX_SIGNATURES: usize = crate::policy::MAX_MEMBERS;
 const NONCE_LEN: usize = 16;
 
 /// An entry that passed admission.

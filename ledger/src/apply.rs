@@ -19,7 +19,7 @@ use crate::genesis::{self, Chain, RULES_VERSION};
 use crate::hash::Hash;
 use crate::log::{self, TreeId};
 use crate::state::{MemoryState, Overlay, StateError, StateRead, Writes};
-use crate::{canonical, code, evidence, lottery, map, rooms};
+use crate::{canonical, code, evidence, lottery, map, members, rooms};
 
 pub use ctx::Ctx;
 pub(crate) use read::signed_entry;
@@ -69,7 +69,7 @@ pub struct Applied {
     pub writes: Writes,
 }
 
-/// The block at height 0: a checkpoint, with the genesis' authors and mandates in the map.
+/// The block at height 0: a checkpoint, with the genesis' authors, mandates and members in the map.
 pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     let nothing = MemoryState::default();
     let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(&nothing);
@@ -85,6 +85,7 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     for mandate in &chain.genesis.mandates {
         code::put_mandate(&mut ctx, mandate);
     }
+    members::found(&mut ctx);
     let changes = ctx.into_map_changes();
     let map_root = map::update(&mut overlay, &Hash::ZERO, &changes)?;
     let members_hash = genesis::members_hash(&chain.members);
@@ -139,13 +140,29 @@ pub fn apply(
             known.header().timestamp_ms,
             known.certified_by_ms(),
         )?;
+        members::note_certificate(&mut ctx, known)?;
     }
     let mut block = Block::after(&parent);
     for signed in within_limits(chain, proposal) {
         if let Some(entry) = acceptable(&ctx, signed, admitted)? {
             block.record(&mut ctx, &entry)?;
         }
+        // What stands behind a change of members leaves no trace and is handed in again: the
+        // change's block is the last of its epoch.
+        if members::changed_here(&ctx)? {
+            break;
+        }
     }
+    let membership = members::in_force(&ctx)?;
+    let changed = members::changed_here(&ctx)?;
+    let next_members_hash = if changed {
+        genesis::members_hash(&members::set_of(&ctx, membership.epoch)?)
+    } else {
+        parent.next_members_hash()?
+    };
+    // Nothing later is certified before the change is: until the chain carries its certificate, no
+    // block is a checkpoint.
+    let wanted = proposal.checkpoint || parent.checkpoint_is_due(chain, height, timestamp_ms);
 
     let changes = ctx.into_map_changes();
     let log_root = log::append(
@@ -165,7 +182,10 @@ pub fn apply(
         log_root: log_root.to_bytes(),
         map_root: map_root.to_bytes(),
         outcomes_root: outcomes_root(&block.outcomes).to_bytes(),
-        checkpoint: proposal.checkpoint || parent.checkpoint_is_due(chain, height, timestamp_ms),
+        epoch: membership.epoch - u64::from(changed),
+        members_hash: parent.header.next_members_hash.clone(),
+        next_members_hash: next_members_hash.to_bytes(),
+        checkpoint: changed || (wanted && !membership.pending),
         ..parent.header.clone()
     };
     let kept = v1::Proposal {
@@ -219,7 +239,13 @@ fn known_certificate(
     let Some(proposed) = proposed else {
         return Ok(None);
     };
-    let Ok(certified) = checkpoint::certify(&chain.id, &chain.members, proposed) else {
+    let Ok(header) = canonical::decode::<v1::Header>(&proposed.header) else {
+        return Ok(None);
+    };
+    let Some(members) = members::recorded(state, header.epoch)? else {
+        return Ok(None);
+    };
+    let Ok(certified) = checkpoint::certify(&chain.id, &members, proposed) else {
         return Ok(None);
     };
     let height = certified.header().height;
@@ -357,6 +383,7 @@ fn decide<S: StateRead + ?Sized>(
         | EntryKind::BeaconRound
         | EntryKind::BatchResult
         | EntryKind::LotteryCertify => lottery::rules::apply_entry(ctx, entry, leaf_index),
+        EntryKind::MembershipChange => members::apply_entry(ctx, entry),
         EntryKind::Evidence => evidence::apply_entry(ctx, entry, leaf_index),
         EntryKind::CodeIssue | EntryKind::StatusOrder | EntryKind::StatusChunk => {
             code::rules::apply_entry(ctx, entry, leaf_index)

@@ -99,6 +99,14 @@ pub enum CertifyError {
         /// In the header.
         epoch: u64,
     },
+    /// Cosigned by members that came in later: get the changes of members from a node.
+    #[error("the header is of epoch {epoch}, and changes of members are known up to epoch {known}")]
+    UnknownEpoch {
+        /// In the header.
+        epoch: u64,
+        /// The newest that is known.
+        known: u64,
+    },
     /// Not a header that members cosign.
     #[error("block {height} is no checkpoint")]
     NotACheckpoint {

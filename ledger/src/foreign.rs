@@ -19,11 +19,12 @@ use prost::Message;
 
 use crate::apply::{self, outcomes_root, tip};
 use crate::checkpoint::{self, CertifiedCheckpoint};
+use crate::epochs::Epochs;
 use crate::genesis::Chain;
 use crate::hash::{self, Hash};
 use crate::log::{self, TreeId};
 use crate::state::{MemoryState, Overlay, StateError, StateRead};
-use crate::{canonical, entry, map, rooms};
+use crate::{canonical, entry, map, members, rooms};
 
 /// Pairs read at a time: below some megabytes, as entries with bodies are.
 const PORTION: usize = 256;
@@ -33,7 +34,7 @@ const LEAVES: usize = 4096;
 const FULL_TILE: usize = 16 * 32;
 
 /// What was checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Checked {
     /// Blocks, the genesis block included.
     pub blocks: u64,
@@ -43,6 +44,8 @@ pub struct Checked {
     pub leaves: u64,
     /// Keys of the map.
     pub keys: u64,
+    /// The members from the genesis on, as the state's changes lead to them.
+    pub epochs: Epochs,
 }
 
 fn corrupt(place: impl ToString, detail: impl ToString) -> StateError {
@@ -97,7 +100,16 @@ pub fn check<S: StateRead + ?Sized>(
     )?;
     rooms.finish(certified.log_root())?;
     let keys = map::check(state, certified.map_root())?;
+    let changes = members::changes_after(state, 0, usize::MAX)?;
+    ensure(
+        changes.len() as u64 == tip.header.epoch,
+        || "the changes of members".to_owned(),
+        "not one for each epoch",
+    )?;
+    let epochs = Epochs::follow(chain, &changes)
+        .map_err(|error| corrupt("the changes of members", error))?;
     Ok(Checked {
+        epochs,
         blocks: tip.header.height + 1,
         entries,
         leaves,

@@ -22,6 +22,8 @@ pub const RULES_VERSION: u32 = 1;
 const MAX_NAME: usize = 200;
 /// Peer ids are multihashes; those of Ed25519 keys take 38 bytes.
 const MAX_PEER_ID: usize = 64;
+/// A DNS name has at most 253 bytes; a port and its colon at most 6.
+const MAX_ADDRESS: usize = 260;
 /// The largest block that a node keeps in memory several times over.
 const MAX_BLOCK_BYTES: u32 = 16 << 20;
 /// The largest entry: a request for it stays well below what gRPC servers take.
@@ -62,7 +64,8 @@ pub struct Chain {
     pub bytes: Bytes,
     /// The genesis.
     pub genesis: v1::Genesis,
-    /// The member set in force.
+    /// The member set of epoch 0. Later ones follow from it: on a node from its state
+    /// ([`crate::members`]), elsewhere from certified changes ([`crate::epochs`]).
     pub members: v1::MemberSet,
     limits: v1::Limits,
 }
@@ -133,6 +136,31 @@ fn known_role(role: i32) -> bool {
 fn check_members(genesis: &v1::Genesis) -> Result<v1::MemberSet, GenesisError> {
     let set = genesis.members.clone().unwrap_or_default();
     check(set.epoch == 0, || "members.epoch".to_owned(), "must be 0")?;
+    check_member_fields(&set)?;
+    for member in &set.members {
+        let registered = genesis
+            .authors
+            .iter()
+            .any(|author| author.public_key == member.office_key);
+        check(
+            member.office_key.is_empty() || registered,
+            || at(member, "office_key"),
+            "is no registered author's",
+        )?;
+    }
+    policy::check(&set)?;
+    Ok(set)
+}
+
+fn at(member: &v1::Member, field: &str) -> String {
+    format!(
+        "member {} ({}): {field}",
+        member.raft_id, member.institution
+    )
+}
+
+/// What holds of the members of every set, the first one and those that follow.
+pub(crate) fn check_member_fields(set: &v1::MemberSet) -> Result<(), GenesisError> {
     let all = &set.members;
     check(
         !all.is_empty(),
@@ -140,12 +168,7 @@ fn check_members(genesis: &v1::Genesis) -> Result<v1::MemberSet, GenesisError> {
         "must be at least one",
     )?;
     for (index, member) in all.iter().enumerate() {
-        let at = |field: &str| {
-            format!(
-                "member {} ({}): {field}",
-                member.raft_id, member.institution
-            )
-        };
+        let at = |field: &str| at(member, field);
         let others = &all[..index];
         check(
             member.raft_id > others.last().map_or(0, |m| m.raft_id),
@@ -172,15 +195,32 @@ fn check_members(genesis: &v1::Genesis) -> Result<v1::MemberSet, GenesisError> {
             || at("seed_key"),
             "is no BLS key with a proof of possession",
         )?;
+        check(
+            member.office_key.is_empty() || entry::public_key(&member.office_key).is_some(),
+            || at("office_key"),
+            "is no sound Ed25519 key",
+        )?;
+        check(
+            member.address.len() <= MAX_ADDRESS,
+            || at("address"),
+            "is longer than a host and a port",
+        )?;
+        let same = |a: &Bytes, b: &Bytes| !a.is_empty() && a == b;
         let taken = others.iter().any(|other| {
             other.cosign_key == member.cosign_key
                 || other.peer_id == member.peer_id
-                || (!member.seed_key.is_empty() && other.seed_key == member.seed_key)
+                || same(&other.seed_key, &member.seed_key)
+                || same(&other.office_key, &member.office_key)
         });
-        check(!taken, || at("keys"), "are another member's too")?;
+        // One key, one purpose: what signs headers never signs entries.
+        let twofold = all.iter().any(|m| m.cosign_key == member.office_key);
+        check(
+            !taken && !twofold,
+            || at("keys"),
+            "are another member's too, or serve two purposes",
+        )?;
     }
-    policy::check(&set)?;
-    Ok(set)
+    Ok(())
 }
 
 /// A member without a seed key contributes to no lottery.

@@ -31,6 +31,8 @@ pub const RANKING: u8 = b'k';
 pub const RANK_OF: u8 = b'q';
 /// Lotteries in order of opening: leaf index (8) → lottery id.
 pub const LOTTERY_INDEX: u8 = b'y';
+/// Changes of members: the new epoch (8) → EpochChange, once the chain carries its certificate.
+pub const EPOCH: u8 = b'm';
 
 /// A key of `room` made of `parts`.
 pub fn key(room: u8, parts: &[&[u8]]) -> Vec<u8> {

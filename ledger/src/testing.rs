@@ -17,7 +17,7 @@ use crate::genesis::Chain;
 use crate::hash::{self, Hash};
 use crate::log::{self, TreeId};
 use crate::state::MemoryState;
-use crate::{canonical, checkpoint, evidence, map};
+use crate::{canonical, checkpoint, evidence, map, members};
 
 // Authors, by the byte that their keys are made of.
 pub const ORGANISER: u8 = 1;
@@ -33,6 +33,9 @@ pub const GOVERNMENT: u8 = 9;
 pub const STRANGER: u8 = 99;
 /// Members, in the order of the set.
 pub const MEMBERS: [u8; 4] = [101, 102, 103, 104];
+
+/// Their offices, under [`with_offices`].
+pub const OFFICES: [u8; 4] = [111, 112, 113, 114];
 
 pub const START: u64 = 1_700_000_000_000;
 /// How long the entries of [`Ledger::draft`] may wait.
@@ -135,6 +138,23 @@ pub fn genesis() -> v1::Genesis {
         authors,
         mandates,
     }
+}
+
+/// The same with an office for each member, so that members can change.
+pub fn with_offices() -> Chain {
+    let mut genesis = genesis();
+    let set = genesis.members.as_mut().unwrap();
+    for (member, n) in set.members.iter_mut().zip(OFFICES) {
+        member.office_key = public(n);
+        genesis.authors.push(v1::Author {
+            public_key: public(n),
+            name: member.institution.clone(),
+            role: member.role,
+        });
+    }
+    let authors = &mut genesis.authors;
+    authors.sort_by(|a, b| a.public_key.cmp(&b.public_key));
+    Chain::from_bytes(&canonical::encode(&genesis)).unwrap()
 }
 
 pub fn chain() -> Chain {
@@ -291,6 +311,7 @@ impl Ledger {
                 path: path.into_iter().map(Hash::to_bytes).collect(),
             }),
             checkpoint: Some(checkpoint),
+            epoch_changes: members::changes_up_to(&self.state, header.epoch).unwrap(),
         }
     }
 
@@ -308,6 +329,7 @@ impl Ledger {
             key: Bytes::copy_from_slice(raw),
             proof: Some(proof),
             checkpoint: Some(checkpoint),
+            epoch_changes: members::changes_up_to(&self.state, header.epoch).unwrap(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Verification: what an outsider concludes from a proof and nothing but the chain id.
 //!
 //! What holds here: root and size come from the certified checkpoint, never from fields beside it;
-//! members and policy come from the genesis, whose hash is pinned; every part of a proof is used, so
+//! members and policy come from the genesis, whose hash is pinned, and from changes that the members
+//! before certified, one by one; every part of a proof is used, so
 //! that no bit of it can change unnoticed. What a proof does not show is said where it is printed:
 //! that what people fed the ledger is true, and that nothing newer exists (`latest_as_of_ms` says
 //! until when nothing did).
@@ -11,8 +12,9 @@ use cairn_proto::v1::{self, SignaturePurpose};
 
 use crate::admission::{self, AdmissionError};
 use crate::canonical::{self, CanonicalError};
-use crate::checkpoint::{self, CertifiedCheckpoint, CertifyError};
+use crate::checkpoint::{CertifiedCheckpoint, CertifyError};
 use crate::entry;
+use crate::epochs::{EpochError, Epochs};
 use crate::genesis::{self, Chain, GenesisError};
 use crate::hash::{self, Hash};
 use crate::lottery::check::{self, CheckError, Checked, Opening};
@@ -27,6 +29,9 @@ pub enum VerifyError {
     /// The checkpoint is not certified.
     #[error("the checkpoint: {0}")]
     Certificate(#[from] CertifyError),
+    /// The changes of members on the way to the checkpoint.
+    #[error(transparent)]
+    Members(#[from] EpochError),
     /// Envelope or signatures.
     #[error("the entry: {0}")]
     Entry(#[from] AdmissionError),
@@ -47,10 +52,11 @@ pub enum VerifyError {
 impl VerifyError {
     /// Whether the proof is sound but too few members cosigned it.
     pub fn is_quorum_not_met(&self) -> bool {
-        matches!(
-            self,
-            VerifyError::Certificate(CertifyError::QuorumNotMet { .. })
-        )
+        match self {
+            VerifyError::Certificate(error) => matches!(error, CertifyError::QuorumNotMet { .. }),
+            VerifyError::Members(error) => error.is_quorum_not_met(),
+            _ => false,
+        }
     }
 }
 
@@ -69,12 +75,20 @@ pub struct VerifiedEntry {
     pub checkpoint: CertifiedCheckpoint,
 }
 
+/// The checkpoint, certified by members who follow from the genesis by exactly these changes.
 fn certified(
     chain: &Chain,
+    changes: &[v1::EpochChange],
     checkpoint: Option<&v1::Checkpoint>,
 ) -> Result<CertifiedCheckpoint, VerifyError> {
     let checkpoint = checkpoint.ok_or(VerifyError::Missing("checkpoint"))?;
-    Ok(checkpoint::certify(&chain.id, &chain.members, checkpoint)?)
+    let epochs = Epochs::follow(chain, changes)?;
+    let certified = epochs.certify(checkpoint)?;
+    let (found, epoch) = (epochs.newest().epoch, certified.header().epoch);
+    if found != epoch {
+        return Err(EpochError::WrongEnd { found, epoch }.into());
+    }
+    Ok(certified)
 }
 
 /// Verifies a receipt; with a `body`, also that it is the entry's.
@@ -83,7 +97,7 @@ pub fn receipt(
     receipt: &v1::Receipt,
     body: Option<&[u8]>,
 ) -> Result<VerifiedEntry, VerifyError> {
-    let checkpoint = certified(chain, receipt.checkpoint.as_ref())?;
+    let checkpoint = certified(chain, &receipt.epoch_changes, receipt.checkpoint.as_ref())?;
     let envelope = admission::check_envelope(&chain.id, &receipt.envelope)?;
     admission::check_signers(&envelope, &receipt.signatures)?;
     admission::verify_signatures(&chain.id, &receipt.envelope, &receipt.signatures)?;
@@ -129,7 +143,7 @@ pub struct VerifiedValue {
 
 /// Verifies a map receipt.
 pub fn map_receipt(chain: &Chain, receipt: &v1::MapReceipt) -> Result<VerifiedValue, VerifyError> {
-    let checkpoint = certified(chain, receipt.checkpoint.as_ref())?;
+    let checkpoint = certified(chain, &receipt.epoch_changes, receipt.checkpoint.as_ref())?;
     let proof = receipt.proof.as_ref();
     let proof = proof.ok_or(VerifyError::Missing("map proof"))?;
     let key = map::map_key(&receipt.namespace, &receipt.key);
@@ -148,7 +162,7 @@ pub fn applicant(
     proof: &v1::ApplicantProof,
     opening: Option<&Opening<'_>>,
 ) -> Result<(Checked, CertifiedCheckpoint), VerifyError> {
-    let checkpoint = certified(chain, proof.checkpoint.as_ref())?;
+    let checkpoint = certified(chain, &proof.epoch_changes, proof.checkpoint.as_ref())?;
     let checked = check::check_applicant(checkpoint.map_root(), proof, opening)?;
     Ok((checked, checkpoint))
 }

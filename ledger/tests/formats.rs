@@ -12,6 +12,7 @@ use bytes::Bytes;
 use cairn_ledger::canonical::{self, CanonicalError, Problem};
 use cairn_ledger::checkpoint::{self, CertifyError};
 use cairn_ledger::entry::{self, Draft};
+use cairn_ledger::epochs::Epochs;
 use cairn_ledger::genesis::{self, Chain};
 use cairn_ledger::hash::{self, Domain, Hash};
 use cairn_ledger::log::{self, TreeId};
@@ -435,6 +436,18 @@ fn receipts_prove_what_is_stated() {
     let found = verify::receipt(&chain, &message(&v["bytes"]), Some(&bytes(&v["body"]))).unwrap();
     assert_eq!(found.id, hash(&v["entry_id"]));
     assert_eq!(found.leaf_index, number(&v["leaf_index"]));
+    let v = &json["epoch_change"];
+    let change: v1::EpochChange = message(&v["bytes"]);
+    let epochs = Epochs::follow(&chain, std::slice::from_ref(&change)).unwrap();
+    let members = genesis::members_hash(epochs.newest());
+    assert_eq!(members, hash(&v["members_hash"]));
+    let receipt: v1::Receipt = message(&v["receipt"]);
+    assert_eq!(receipt.epoch_changes, [change]);
+    let signed: v1::SignedEntry = message(&v["entry"]);
+    let found = verify::receipt(&chain, &receipt, Some(&signed.body)).unwrap();
+    assert_eq!(found.id, hash(&v["entry_id"]));
+    assert_eq!(found.leaf_index, number(&v["leaf_index"]));
+    assert_eq!(found.checkpoint.header().epoch, 1);
     let receipts = json["map_receipt"].as_object().unwrap();
     assert_eq!(receipts.len(), 3);
     for (name, v) in receipts {

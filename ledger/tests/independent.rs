@@ -42,7 +42,7 @@ const U64: Type = Number(u64::MAX);
 const U32: Type = Number(u32::MAX as u64);
 const BOOL: Type = Number(1);
 const ROLE: Type = Enum(&[0, 1, 2, 3, 4, 5, 6, 7]);
-const KIND: Type = Enum(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 20, 30, 31, 32]);
+const KIND: Type = Enum(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 20, 30, 31, 32, 40]);
 const UP_TO_2: &[u64] = &[0, 1, 2];
 const UP_TO_3: &[u64] = &[0, 1, 2, 3];
 
@@ -70,10 +70,18 @@ const RECEIPT: &[Type] = &[
     RMessage(SIGNATURE),
     Message(INCLUSION),
     Message(CHECKPOINT),
+    RMessage(EPOCH_CHANGE),
 ];
+const EPOCH_CHANGE: &[Type] = &[Message(CHECKPOINT), Message(MEMBER_SET)];
 const MAP_PROOF: &[Type] = &[Bytes, U32, RBytes, Bytes, Bytes, Bytes];
-const MAP_RECEIPT: &[Type] = &[Text, Bytes, Message(MAP_PROOF), Message(CHECKPOINT)];
-const MEMBER: &[Type] = &[U64, Text, ROLE, Bytes, Bytes, Bytes, Bytes];
+const MAP_RECEIPT: &[Type] = &[
+    Text,
+    Bytes,
+    Message(MAP_PROOF),
+    Message(CHECKPOINT),
+    RMessage(EPOCH_CHANGE),
+];
+const MEMBER: &[Type] = &[U64, Text, ROLE, Bytes, Bytes, Bytes, Bytes, Bytes, Text];
 const POLICY: &[Type] = &[U32, U32, BOOL];
 const MEMBER_SET: &[Type] = &[U64, RMessage(MEMBER), Message(POLICY)];
 const LIMITS: &[Type] = &[U32, U32, U32, U64, U32, U64];
@@ -303,10 +311,30 @@ impl Ledger {
         })
     }
 
-    /// The header, once it is certified.
-    fn certified<'a>(&self, checkpoint: &Fields<'a>) -> Result<Fields<'a>, Refused> {
+    /// The header of a proof's checkpoint, once its members follow from the genesis by the changes
+    /// in the proof's field 5 and have certified it.
+    fn certified_from_genesis<'a>(&self, proof: &Fields<'a>) -> Result<Fields<'a>, Refused> {
         let genesis = walk(GENESIS, &self.genesis)?;
-        let members_bytes = genesis.bytes(4);
+        let mut members = genesis.bytes(4).to_vec();
+        for bytes in proof.all(5) {
+            let change = walk(EPOCH_CHANGE, bytes)?;
+            let header = self.certified(&members, &change.message(1, CHECKPOINT)?)?;
+            let next = change.bytes(2);
+            let follows = header.bytes(13) == domain("cairn v1 members", next)
+                && header.bytes(13) != header.bytes(12)
+                && walk(MEMBER_SET, next)?.number(1) == header.number(2) + 1;
+            refuse_unless(follows, "another set")?;
+            members = next.to_vec();
+        }
+        self.certified(&members, &proof.message(4, CHECKPOINT)?)
+    }
+
+    /// The header, once these members have certified it.
+    fn certified<'a>(
+        &self,
+        members_bytes: &[u8],
+        checkpoint: &Fields<'a>,
+    ) -> Result<Fields<'a>, Refused> {
         let members = walk(MEMBER_SET, members_bytes)?;
         let header = walk(HEADER, checkpoint.bytes(1))?;
         let header_hash = domain("cairn v1 header", checkpoint.bytes(1));
@@ -338,7 +366,7 @@ impl Ledger {
     /// Section 11. Entry id and leaf index.
     fn receipt(&self, bytes: &[u8]) -> Result<(Hash, u64), Refused> {
         let receipt = walk(RECEIPT, bytes)?;
-        let header = self.certified(&receipt.message(4, CHECKPOINT)?)?;
+        let header = self.certified_from_genesis(&receipt)?;
         let envelope_bytes = receipt.bytes(1);
         let envelope = walk(ENVELOPE, envelope_bytes)?;
         let lengths = [(1, 32), (3, 32), (4, 16), (7, 32)];
@@ -354,7 +382,7 @@ impl Ledger {
         let mut leaf = (envelope_bytes.len() as u64).to_be_bytes().to_vec();
         leaf.extend_from_slice(envelope_bytes);
         let signatures: Vec<&[u8]> = receipt.all(2).collect();
-        refuse_unless(signatures.len() <= 8, "too many signatures")?;
+        refuse_unless(signatures.len() <= 16, "too many signatures")?;
         leaf.extend_from_slice(&(signatures.len() as u32).to_be_bytes());
         for bytes in signatures {
             let signature = walk(SIGNATURE, bytes)?;
@@ -385,7 +413,7 @@ impl Ledger {
     /// Section 12.
     fn map_receipt(&self, bytes: &[u8]) -> Result<Statement, Refused> {
         let receipt = walk(MAP_RECEIPT, bytes)?;
-        let header = self.certified(&receipt.message(4, CHECKPOINT)?)?;
+        let header = self.certified_from_genesis(&receipt)?;
         let (namespace, raw) = (receipt.bytes(1), receipt.bytes(2));
         let key = domain_parts("cairn v1 map key", &[namespace, raw]);
         let value = map_proof(&header.hash(10)?, &key, &receipt.message(3, MAP_PROOF)?)?;
@@ -444,6 +472,10 @@ fn the_published_receipts_verify_from_the_document_alone() {
     let id: Hash = hex(&v["entry_id"]).try_into().unwrap();
     let index = v["leaf_index"].as_u64().unwrap();
     assert_eq!(ledger.receipt(&hex(&v["bytes"])), Ok((id, index)));
+    let v = &json["epoch_change"];
+    let id: Hash = hex(&v["entry_id"]).try_into().unwrap();
+    let index = v["leaf_index"].as_u64().unwrap();
+    assert_eq!(ledger.receipt(&hex(&v["receipt"])), Ok((id, index)));
     for v in json["map_receipt"].as_object().unwrap().values() {
         let namespace = v["namespace"].as_str().unwrap().as_bytes().to_vec();
         let found = ledger.map_receipt(&hex(&v["bytes"]));
@@ -458,7 +490,8 @@ fn the_published_certificates_are_judged_from_the_document_alone() {
     let v = &json["certificate"];
     let judge = |bytes: &[u8]| {
         let checkpoint = walk(CHECKPOINT, bytes)?;
-        ledger.certified(&checkpoint).map(drop)
+        let genesis = walk(GENESIS, &ledger.genesis)?;
+        ledger.certified(genesis.bytes(4), &checkpoint).map(drop)
     };
     assert_eq!(judge(&hex(&v["checkpoint"])), Ok(()));
     assert_eq!(judge(&hex(&v["all_four"]["checkpoint"])), Ok(()));
@@ -472,11 +505,13 @@ fn both_verifiers_refuse_every_flipped_bit_of_a_receipt() {
     let json = vectors();
     let ledger = ledger(&json);
     let chain = cairn_ledger::genesis::Chain::from_bytes(&ledger.genesis).unwrap();
-    let bytes = hex(&json["receipt"]["bytes"]);
-    assert!(first::receipt(&chain, &bytes).is_some());
-    for flipped in flipped(&bytes) {
-        assert!(ledger.receipt(&flipped).is_err());
-        assert_eq!(first::receipt(&chain, &flipped), None);
+    for bytes in [&json["receipt"]["bytes"], &json["epoch_change"]["receipt"]] {
+        let bytes = hex(bytes);
+        assert!(first::receipt(&chain, &bytes).is_some());
+        for flipped in flipped(&bytes) {
+            assert!(ledger.receipt(&flipped).is_err());
+            assert_eq!(first::receipt(&chain, &flipped), None);
+        }
     }
 }
 

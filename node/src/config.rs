@@ -64,6 +64,7 @@ struct File {
     genesis: Option<PathBuf>,
     data: Option<PathBuf>,
     raft_id: Option<u64>,
+    joining: Option<bool>,
     listen: Option<PeerAddress>,
     peers: Vec<FilePeer>,
     grpc: Option<SocketAddr>,
@@ -114,6 +115,9 @@ pub struct Flags {
     /// This node's number in the genesis
     #[arg(long, env = "CAIRN_RAFT_ID", value_name = "N")]
     raft_id: Option<u64>,
+    /// Start although the ledger does not list this node with its key yet
+    #[arg(long, env = "CAIRN_JOINING")]
+    joining: bool,
     /// Where to listen for peers (host:port or multiaddr)
     #[arg(long, env = "CAIRN_LISTEN", value_name = "ADDRESS")]
     listen: Option<PeerAddress>,
@@ -171,6 +175,8 @@ pub struct Config {
     pub data: PathBuf,
     /// This node.
     pub raft_id: u64,
+    /// The ledger need not list this node with its key yet.
+    pub joining: bool,
     /// Where to listen for peers.
     pub listen: PeerAddress,
     /// Where the other members are.
@@ -240,6 +246,7 @@ fn resolve(flags: Flags, file: File, path: &Path) -> Result<Config, ConfigError>
         genesis: path_of(flags.genesis, file.genesis, "genesis")?,
         data: path_of(flags.data, file.data, "data")?,
         raft_id,
+        joining: flags.joining || file.joining.unwrap_or(false),
         listen: flags
             .listen
             .or(file.listen)

@@ -64,6 +64,7 @@ fn run_in(folder: &DataFolder, setup: Setup, config: &Config) -> anyhow::Result<
     let member = Member {
         peers: setup.peers(config),
         raft_id: config.raft_id,
+        joining: config.joining,
         chain: chain.clone(),
         cosign_key: setup.cosign_key,
         disks,
@@ -249,6 +250,7 @@ fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 struct Member {
     peers: PeersConfig,
     raft_id: u64,
+    joining: bool,
     chain: Arc<Chain>,
     cosign_key: SigningKey,
     disks: Disks,
@@ -305,7 +307,7 @@ impl RaftThread {
 impl Member {
     async fn start(self) -> anyhow::Result<(Arc<Peers>, Core)> {
         let peers = Peers::start(self.peers).await?;
-        let core = Core::start(CoreConfig {
+        let config = CoreConfig {
             raft_id: self.raft_id,
             chain: self.chain,
             cosign_key: self.cosign_key,
@@ -317,10 +319,33 @@ impl Member {
             timing: self.timing,
             io: Io::Threads,
             seed: None,
-        })
-        .await?;
+        };
+        let core = if self.joining {
+            Core::join(config).await?
+        } else {
+            Core::start(config).await?
+        };
+        tokio::spawn(follow_members(core.clone(), peers.clone()));
         peers.serve(Arc::new(core.clone()));
         Ok((peers, core))
+    }
+}
+
+/// Keeps the peers' side in step with the certified members.
+async fn follow_members(core: Core, peers: Arc<Peers>) {
+    let mut reachable = core.reachable();
+    // The handle must not keep the databases open.
+    drop(core);
+    loop {
+        let members = reachable.borrow_and_update().clone();
+        if !members.members.is_empty()
+            && let Err(error) = peers.update(&members).await
+        {
+            tracing::error!(%error, "the members' peer ids are unusable: the old ones stay");
+        }
+        if reachable.changed().await.is_err() {
+            return;
+        }
     }
 }
 

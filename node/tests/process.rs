@@ -131,3 +131,69 @@ async fn four_members_certify_survive_a_kill_and_stop_cleanly() {
     .await
     .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_fifth_member_comes_in_and_certifies_and_one_that_left_is_not_heard_day_one_21() {
+    let mut cluster = Cluster::new();
+    for id in 1..=4 {
+        cluster.start(id);
+    }
+    let (code, text) = run_to_end(&cluster, "init", 1, &["--wait", "20"]);
+    assert_eq!(code, Some(0), "{text}");
+    let first = cluster.certified(3, cluster.evidence(1)).await;
+
+    let mut next = cluster.next_members();
+    next.members.push(cluster.newcomer());
+    next.policy.as_mut().unwrap().threshold = 4;
+    let change = cluster.change(&next, &[1, 2, 4]);
+    cluster.certified(2, change).await;
+    cluster.follow(1, 1).await;
+    cluster.start(5);
+    let second = cluster.certified(1, cluster.evidence(2)).await;
+    cluster.caught_up(5, second.height).await;
+
+    // Without the fourth, the fifth is needed.
+    cluster.kill(4);
+    let third = cluster.certified(5, cluster.evidence(3)).await;
+    let signers = cluster.cosigners(1, 1).await;
+    assert!(signers.contains(&5), "{signers:?}");
+    cluster.start(4);
+    cluster.caught_up(4, third.height).await;
+
+    let mut next = cluster.next_members();
+    next.members.retain(|member| member.raft_id != 2);
+    next.policy.as_mut().unwrap().threshold = 3;
+    let change = cluster.change(&next, &[5, 1, 3, 4]);
+    cluster.certified(3, change).await;
+    cluster.follow(3, 2).await;
+    let fourth = cluster.certified(3, cluster.evidence(4)).await;
+    for id in [1, 3, 4, 5] {
+        cluster.caught_up(id, fourth.height).await;
+    }
+    let signers = cluster.cosigners(5, 2).await;
+    assert!(!signers.contains(&2), "{signers:?}");
+
+    // It runs on, and nobody lets it in: what it takes goes nowhere.
+    let began = std::time::Instant::now();
+    while cluster.connected(2, 1).await || cluster.connected(2, 3).await {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{}",
+            cluster.log(1)
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let lost = cluster.submit(2, cluster.evidence(5)).await;
+    assert!(lost.is_err() || lost.is_ok_and(|status| status.height == 0));
+    cluster.certified(4, cluster.evidence(6)).await;
+
+    // What was recorded before is proven by those who are there now, and a restart finds them.
+    for id in [1, 4, 5] {
+        assert_eq!(cluster.terminate(id), Some(0), "{}", cluster.log(id));
+        cluster.start(id);
+        cluster
+            .certified(id, cluster.evidence(10 + u32::from(id)))
+            .await;
+    }
+    cluster.receipt_verifies(5, &first.entry_id).await;
+}

@@ -117,6 +117,7 @@ struct MemberPlan<'a> {
     peer_id: String,
     seed_key: String,
     seed_key_proof: String,
+    office_key: String,
 }
 
 #[derive(Serialize)]
@@ -242,6 +243,7 @@ async fn members<'a>(
             peer_id: network.peer_id,
             seed_key: contributes.public_key,
             seed_key_proof: contributes.proof_of_possession,
+            office_key: author.public_key.clone(),
         });
         authors.push(AuthorPlan {
             public_key: author.public_key,

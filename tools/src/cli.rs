@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{audit, checkpoint, code, entry, evidence, genesis, key, lottery, proof};
+use crate::commands::{
+    audit, checkpoint, code, entry, evidence, genesis, key, lottery, member, proof,
+};
 
 /// Where a node of a testnet listens.
 const DEFAULT_NODE: &str = "http://127.0.0.1:7401";
@@ -137,6 +139,12 @@ pub enum Noun {
         after_help = "Example:\n  cairn checkpoint show --genesis genesis.bin"
     )]
     Checkpoint(checkpoint::Command),
+    /// Show who certifies, and change it: members, their keys, the policy
+    #[command(
+        subcommand,
+        after_help = "Example:\n  cairn member show --genesis genesis.bin"
+    )]
+    Member(member::Command),
     /// Replay the chain from its genesis and compare everything
     #[command(
         subcommand,

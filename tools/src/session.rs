@@ -5,11 +5,12 @@
 //! submitting (`submit`), and what the verified answers mean (`commands`).
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_ledger::checkpoint::{self, CertifiedCheckpoint, CertifyError};
+use cairn_ledger::checkpoint::{CertifiedCheckpoint, CertifyError};
+use cairn_ledger::epochs::{EpochError, Epochs};
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::verify::{self, VerifiedEntry, VerifiedValue, VerifyError};
@@ -35,6 +36,8 @@ const MAX_ANSWER: usize = 16 << 20;
 pub struct Session {
     /// The chain that the user pinned.
     pub chain: Arc<Chain>,
+    /// Who certifies, as far as this session has had to know.
+    epochs: Mutex<Epochs>,
     nodes: Nodes,
 }
 
@@ -129,6 +132,7 @@ impl Session {
             )));
         }
         Ok(Session {
+            epochs: Mutex::new(Epochs::of_genesis(&chain)),
             chain: Arc::new(chain),
             nodes,
         })
@@ -176,12 +180,36 @@ impl Session {
             ledger_client(channel).get_checkpoint(request).await
         });
         let checkpoint = answer.await?.into_inner().checkpoint;
-        self.certify(&checkpoint.unwrap_or_default())
+        self.certify(&checkpoint.unwrap_or_default()).await
     }
 
-    /// Verifies a checkpoint that a node gave.
-    pub fn certify(&self, checkpoint: &v1::Checkpoint) -> Result<CertifiedCheckpoint, Failure> {
-        certify(&self.chain, checkpoint).map_err(|failure| failure.during(self.node()))
+    /// Verifies a checkpoint that a node gave. Where its members came in later than those that are
+    /// known here, asks how they did.
+    pub async fn certify(
+        &self,
+        checkpoint: &v1::Checkpoint,
+    ) -> Result<CertifiedCheckpoint, Failure> {
+        loop {
+            let certified = self.epochs().certify(checkpoint);
+            let known_epoch = match certified {
+                Err(CertifyError::UnknownEpoch { known, .. }) => known,
+                other => return other.map_err(|e| uncertified(e).during(self.node())),
+            };
+            let request = v1::GetEpochChangesRequest { known_epoch };
+            let answer = self.retry("asking for changes of members", async |channel| {
+                ledger_client(channel).get_epoch_changes(request).await
+            });
+            let changes = answer.await?.into_inner().epoch_changes;
+            let learned = self.epochs().extend_all(&changes);
+            if !learned.map_err(|e| unfollowed(&e).during(self.node()))? {
+                let certified = self.epochs().certify(checkpoint);
+                return certified.map_err(|e| uncertified(e).during(self.node()));
+            }
+        }
+    }
+
+    fn epochs(&self) -> MutexGuard<'_, Epochs> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the map holds under a key, or that it holds nothing: verified, and as fresh as the node
@@ -257,11 +285,6 @@ pub fn code_client(channel: Channel) -> CodeStatusServiceClient<Channel> {
     CodeStatusServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER)
 }
 
-/// Verifies a checkpoint against a chain.
-pub fn certify(chain: &Chain, checkpoint: &v1::Checkpoint) -> Result<CertifiedCheckpoint, Failure> {
-    checkpoint::certify(&chain.id, &chain.members, checkpoint).map_err(uncertified)
-}
-
 /// The exit that a certificate's fault leads to.
 pub fn uncertified(error: CertifyError) -> Failure {
     match error {
@@ -270,10 +293,20 @@ pub fn uncertified(error: CertifyError) -> Failure {
     }
 }
 
+/// The exit that a change of members leads to that cannot be followed.
+fn unfollowed(error: &EpochError) -> Failure {
+    if error.is_quorum_not_met() {
+        Failure::QuorumNotMet(error.to_string())
+    } else {
+        Failure::InvalidProof(error.to_string())
+    }
+}
+
 /// The exit that a proof's fault leads to.
 pub fn refused(error: VerifyError) -> Failure {
     match error {
         VerifyError::Certificate(error) => uncertified(error),
+        VerifyError::Members(error) => unfollowed(&error),
         error => Failure::InvalidProof(error.to_string()),
     }
 }

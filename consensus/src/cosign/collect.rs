@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_ledger::apply;
-use cairn_ledger::checkpoint::{self, CertifiedCheckpoint};
-use cairn_ledger::genesis::Chain;
+use cairn_ledger::checkpoint::{self, CertifiedCheckpoint, CertifyError};
+use cairn_ledger::epochs::Epochs;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::policy;
 use cairn_ledger::state::StateError;
@@ -23,8 +23,13 @@ impl Cosigner {
         from: u64,
         notice: &v1::CosignatureNotice,
     ) -> Result<v1::CosignatureAnswer, CosignError> {
-        if self.verified(from, notice) {
-            self.count(from, notice)?;
+        match self.judge(from, notice) {
+            Judged::Valid => self.count(from, notice)?,
+            Judged::Invalid => {}
+            Judged::UnknownEpoch => {
+                self.hear_of_epochs_from(from);
+                self.keep_early(&mut locked(&self.inner), from, notice);
+            }
         }
         Ok(v1::CosignatureAnswer {
             mine: self.own_notice(notice.height),
@@ -44,22 +49,49 @@ impl Cosigner {
     }
 
     /// Whether `notice` is `member`'s own valid cosignature of the header that it brings.
-    fn verified(&self, member: u64, notice: &v1::CosignatureNotice) -> bool {
-        let (Some(hash), Some(cosignature)) =
-            (Hash::from_slice(&notice.header_hash), &notice.cosignature)
-        else {
-            return false;
-        };
-        let header = cairn_ledger::canonical::decode::<v1::Header>(&notice.header);
-        let header_agrees = checkpoint::header_hash(&notice.header) == hash
-            && header.is_ok_and(|h| h.height == notice.height && h.chain_id == self.chain.id.0[..]);
-        let signer =
-            checkpoint::verify_cosignature(&self.chain.members, &self.chain.id, &hash, cosignature);
-        let valid = header_agrees && signer.is_ok_and(|signer| signer.raft_id == member);
-        if !valid {
+    pub(super) fn judge(&self, member: u64, notice: &v1::CosignatureNotice) -> Judged {
+        let judged = self.try_judge(member, notice);
+        if judged == Judged::Invalid {
             tracing::warn!(member, notice.height, "a cosignature that does not verify");
         }
-        valid
+        judged
+    }
+
+    fn try_judge(&self, member: u64, notice: &v1::CosignatureNotice) -> Judged {
+        let (Some(hash), Some(cosignature), Ok(header)) = (
+            Hash::from_slice(&notice.header_hash),
+            &notice.cosignature,
+            cairn_ledger::canonical::decode::<v1::Header>(&notice.header),
+        ) else {
+            return Judged::Invalid;
+        };
+        let header_agrees = checkpoint::header_hash(&notice.header) == hash
+            && header.height == notice.height
+            && header.chain_id == self.chain.id.0[..];
+        if !header_agrees {
+            return Judged::Invalid;
+        }
+        let epochs = self.epochs.borrow().clone();
+        let Some(members) = epochs.set(header.epoch) else {
+            return Judged::UnknownEpoch;
+        };
+        let signer = checkpoint::verify_cosignature(members, &self.chain.id, &hash, cosignature);
+        if signer.is_ok_and(|signer| signer.raft_id == member) {
+            Judged::Valid
+        } else {
+            Judged::Invalid
+        }
+    }
+
+    /// Keeps a notice for a block that this node has not applied yet.
+    fn keep_early(&self, inner: &mut Inner, member: u64, notice: &v1::CosignatureNotice) {
+        if notice.height > inner.tip {
+            let early = inner.early.entry(member).or_default();
+            early.insert(notice.height, notice.clone());
+            if early.len() > MAX_EARLY {
+                early.pop_first();
+            }
+        }
     }
 
     /// Counts a verified cosignature.
@@ -74,13 +106,7 @@ impl Cosigner {
         let complete = {
             let inner = &mut *locked(&self.inner);
             let Some(candidate) = inner.candidates.get(&notice.height) else {
-                if notice.height > inner.tip {
-                    let early = inner.early.entry(member).or_default();
-                    early.insert(notice.height, notice.clone());
-                    if early.len() > MAX_EARLY {
-                        early.pop_first();
-                    }
-                }
+                self.keep_early(inner, member, notice);
                 return self.not_a_candidate(inner, member, notice);
             };
             if candidate.hash.as_bytes()[..] != notice.header_hash[..] {
@@ -147,14 +173,14 @@ impl Cosigner {
 
     /// The certificate, where the cosignatures satisfy the policy.
     fn complete(&self, candidate: &Candidate) -> Option<v1::Checkpoint> {
-        let signers: Vec<&v1::Member> = self
-            .chain
-            .members
+        let epochs = self.epochs.borrow().clone();
+        let members = epochs.set(candidate.epoch)?;
+        let signers: Vec<&v1::Member> = members
             .members
             .iter()
             .filter(|member| candidate.cosignatures.contains_key(&member.cosign_key))
             .collect();
-        policy::satisfies(&self.chain.members, &signers).then(|| v1::Checkpoint {
+        policy::satisfies(members, &signers).then(|| v1::Checkpoint {
             header: candidate.header_bytes.clone(),
             cosignatures: candidate.cosignatures.values().cloned().collect(),
         })
@@ -162,8 +188,11 @@ impl Cosigner {
 
     /// A certificate, from the cosignatures here or from the chain.
     pub(crate) fn adopt(&self, proto: &v1::Checkpoint) -> Result<(), CosignError> {
-        let new = match checkpoint::certify(&self.chain.id, &self.chain.members, proto) {
+        let certified = self.epochs.borrow().certify(proto);
+        let new = match certified {
             Ok(new) => Arc::new(new),
+            // Of an epoch whose beginning this node has not seen: so are its blocks.
+            Err(CertifyError::UnknownEpoch { .. }) => return Ok(()),
             Err(error) => {
                 tracing::warn!(%error, "a certificate that does not verify");
                 return Ok(());
@@ -181,6 +210,7 @@ impl Cosigner {
                 computed: ours,
             });
         }
+        self.follow(&new)?;
         let inner = &mut *locked(&self.inner);
         let freshness = |c: &CertifiedCheckpoint| {
             let count = c.to_proto().cosignatures.len();
@@ -226,11 +256,20 @@ impl Cosigner {
     }
 }
 
+/// What a notice is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judged {
+    Valid,
+    Invalid,
+    /// Members came or went, and this node has not seen it yet.
+    UnknownEpoch,
+}
+
 pub(super) fn certify(
-    chain: &Chain,
+    epochs: &Epochs,
     proto: &v1::Checkpoint,
 ) -> Result<CertifiedCheckpoint, StateError> {
-    checkpoint::certify(&chain.id, &chain.members, proto).map_err(|error| StateError::Corrupt {
+    epochs.certify(proto).map_err(|error| StateError::Corrupt {
         place: "the newest certificate".to_owned(),
         detail: error.to_string(),
     })

@@ -11,6 +11,7 @@
 //! how notices travel (`gossip`).
 
 mod collect;
+mod epochs;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_ledger::apply;
 use cairn_ledger::checkpoint::{self, CertifiedCheckpoint};
+use cairn_ledger::epochs::Epochs;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_proto::v1;
@@ -28,6 +30,7 @@ use ed25519_dalek::SigningKey;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::collect::Judged;
 pub use self::progress::CosignError;
 pub(crate) use self::progress::Progress;
 use crate::evidence::Alarms;
@@ -47,6 +50,7 @@ pub const STALE_AFTER: Duration = Duration::from_secs(5);
 
 /// A checkpoint that this node computed.
 struct Candidate {
+    epoch: u64,
     header_bytes: Bytes,
     hash: Hash,
     /// By public key, ascending: the order of a certificate.
@@ -67,6 +71,8 @@ struct Inner {
     tail: BTreeMap<u64, u64>,
     tail_bytes: u64,
     newest_checkpoint: Option<u64>,
+    /// The block of a change of members whose certificate the chain does not carry yet.
+    changing: Option<u64>,
     /// Since when a block above the last certificate waits.
     uncertified_since: Option<Instant>,
     view: Option<Arc<View>>,
@@ -86,6 +92,11 @@ pub(crate) struct Cosigner {
     /// What this member says to all others: its newest cosignature.
     notice: watch::Sender<Option<v1::CosignatureNotice>>,
     certified: watch::Sender<Option<Arc<CertifiedCheckpoint>>>,
+    /// Who certifies, as far as certified changes of members are known here.
+    epochs: watch::Sender<Arc<Epochs>>,
+    learning: Mutex<()>,
+    /// Who spoke of an epoch that is not known here.
+    behind: watch::Sender<Option<u64>>,
 }
 
 impl Cosigner {
@@ -100,9 +111,10 @@ impl Cosigner {
         store: Arc<StateStore>,
     ) -> Result<Self, CosignError> {
         let public = Bytes::copy_from_slice(key.verifying_key().as_bytes());
+        let epochs = epochs::held(&chain, &store)?;
         let certified = match store.latest_checkpoint()? {
             None => None,
-            Some((_, proto)) => Some(Arc::new(collect::certify(&chain, &proto)?)),
+            Some((_, proto)) => Some(Arc::new(collect::certify(&epochs, &proto)?)),
         };
         let cosigner = Self {
             me,
@@ -115,11 +127,15 @@ impl Cosigner {
             inner: Mutex::default(),
             notice: watch::Sender::new(None),
             certified: watch::Sender::new(certified),
+            epochs: watch::Sender::new(Arc::new(epochs)),
+            learning: Mutex::default(),
+            behind: watch::Sender::new(None),
         };
         if let Some(tip) = apply::tip(&*cosigner.store)? {
             let header_bytes = cairn_ledger::canonical::encode(&tip.header);
             cosigner.check_guard(tip.header.height, &tip.header_hash)?;
             cosigner.block_applied(&tip.header, &header_bytes, &tip.header_hash, 0)?;
+            cosigner.resume_change(tip.header.height)?;
         }
         Ok(cosigner)
     }
@@ -135,13 +151,16 @@ impl Cosigner {
             inner.tail.clear();
             inner.tail_bytes = 0;
             inner.newest_checkpoint = None;
+            inner.changing = None;
             inner.uncertified_since = None;
         }
+        self.learn_from_state()?;
         let Some(tip) = apply::tip(&*self.store)? else {
             return Ok(());
         };
         let header_bytes = cairn_ledger::canonical::encode(&tip.header);
         self.block_applied(&tip.header, &header_bytes, &tip.header_hash, 0)?;
+        self.resume_change(tip.header.height)?;
         match self.store.checkpoint_at(tip.header.height)? {
             Some(certificate) => self.adopt(&certificate),
             None => Ok(()),
@@ -169,7 +188,8 @@ impl Cosigner {
             }
         }
         if header.checkpoint {
-            self.checkpoint_applied(header, header_bytes, hash)?;
+            let snapshot = self.store.snapshot()?;
+            self.checkpoint_applied(header, header_bytes, hash, Some(snapshot))?;
         }
         Ok(())
     }
@@ -192,10 +212,12 @@ impl Cosigner {
         header: &v1::Header,
         header_bytes: &Bytes,
         hash: &Hash,
+        snapshot: Option<StateSnapshot>,
     ) -> Result<(), CosignError> {
         let height = header.height;
         // Below the guard (a replay after a crash) a cosignature would say nothing new.
-        let may_sign = self.guard.held().is_none_or(|held| held.height <= height);
+        let may_sign = self.guard.held().is_none_or(|held| held.height <= height)
+            && self.cosigns_in(header.epoch);
         if may_sign {
             let descends = |held: &Guarded| {
                 let ours = apply::header_at(&*self.store, held.height);
@@ -203,13 +225,16 @@ impl Cosigner {
             };
             self.guard.permit(header.epoch, height, hash, descends)?;
         }
-        let snapshot = self.store.snapshot()?;
         let early = {
             let inner = &mut *locked(&self.inner);
             inner.newest_checkpoint = Some(height);
+            // A checkpoint behind a change is there only because the chain carries the change's
+            // certificate.
+            inner.changing = epochs::ends(header).then_some(height);
             inner.candidates.insert(
                 height,
                 Candidate {
+                    epoch: header.epoch,
                     header_bytes: header_bytes.clone(),
                     hash: *hash,
                     cosignatures: BTreeMap::new(),
@@ -223,7 +248,9 @@ impl Cosigner {
                 // again. The one between gives way.
                 inner.snapshots.pop_last();
             }
-            inner.snapshots.insert(height, snapshot);
+            inner
+                .snapshots
+                .extend(snapshot.map(|snapshot| (height, snapshot)));
             let mut early = Vec::new();
             for (member, notices) in &mut inner.early {
                 if let Some(notice) = notices.remove(&height) {
@@ -238,7 +265,10 @@ impl Cosigner {
             self.sign(height)?;
         }
         for (member, notice) in early {
-            self.count(member, &notice)?;
+            // Its epoch may not have been known when it came.
+            if self.judge(member, &notice) == Judged::Valid {
+                self.count(member, &notice)?;
+            }
         }
         // A certificate that was kept before a restart counts again.
         let kept = self.certified.borrow().clone();
@@ -303,6 +333,7 @@ impl Cosigner {
         Progress {
             tip: inner.tip,
             newest_checkpoint: inner.newest_checkpoint,
+            changing: inner.changing,
             certified: self.certified_height(),
             tail_bytes: inner.tail_bytes,
         }
@@ -318,6 +349,16 @@ impl Cosigner {
 
     pub(crate) fn view(&self) -> Option<Arc<View>> {
         locked(&self.inner).view.clone()
+    }
+
+    /// Who certifies, as far as certified changes of members are known here.
+    pub(crate) fn epochs(&self) -> watch::Receiver<Arc<Epochs>> {
+        self.epochs.subscribe()
+    }
+
+    /// Who spoke of an epoch that is not known here.
+    pub(crate) fn behind(&self) -> watch::Receiver<Option<u64>> {
+        self.behind.subscribe()
     }
 
     /// The highest header that `member` cosigned, as seen here.

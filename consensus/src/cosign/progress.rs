@@ -9,6 +9,9 @@ use cairn_storage::{GuardRefused, StoreError};
 pub(crate) struct Progress {
     pub(crate) tip: u64,
     pub(crate) newest_checkpoint: Option<u64>,
+    /// The block of a change of members whose certificate the chain does not carry yet. Nothing
+    /// behind it is a checkpoint.
+    pub(crate) changing: Option<u64>,
     pub(crate) certified: Option<u64>,
     /// Bytes of the proposals above the last certificate, as far as this process applied them.
     pub(crate) tail_bytes: u64,
@@ -20,10 +23,13 @@ impl Progress {
         self.newest_checkpoint <= self.certified
     }
 
-    /// Blocks that no certificate and no waiting checkpoint covers.
+    /// Blocks that no certificate and no waiting checkpoint covers; or an epoch that has begun and
+    /// whose members have not cosigned yet.
     pub(crate) fn uncovered(&self) -> bool {
-        self.newest_checkpoint
-            .is_none_or(|height| height < self.tip)
+        self.changing.is_some()
+            || self
+                .newest_checkpoint
+                .is_none_or(|height| height < self.tip)
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use cairn_ledger::apply;
 use cairn_ledger::checkpoint::{self, CertifiedCheckpoint};
+use cairn_ledger::epochs::Epochs;
 use cairn_ledger::foreign;
 use cairn_ledger::genesis::Chain;
 use cairn_storage::{Disk, LogStore, StateStore};
@@ -57,7 +58,7 @@ pub(crate) fn check(
         ));
     }
     let checked = foreign::check(chain, &state, certified, &secret()).map_err(refused)?;
-    check_certificates(chain, &state)?;
+    check_certificates(&checked.epochs, &state)?;
 
     let evidence = own.list_equivocations().map_err(io::Error::other)?;
     state
@@ -77,7 +78,7 @@ pub(crate) fn check(
 }
 
 /// Every certificate that came along is one, and of the block of its height.
-fn check_certificates(chain: &Chain, state: &StateStore) -> io::Result<()> {
+fn check_certificates(epochs: &Epochs, state: &StateStore) -> io::Result<()> {
     let mut from = 0;
     loop {
         let portion = state.checkpoints_from(from, PORTION).map_err(refused)?;
@@ -86,7 +87,7 @@ fn check_certificates(chain: &Chain, state: &StateStore) -> io::Result<()> {
         };
         from = last + 1;
         for (height, proto) in portion {
-            let certified = checkpoint::certify(&chain.id, &chain.members, &proto);
+            let certified = epochs.certify(&proto);
             let hash = certified.map_err(refused)?.header_hash();
             let ours = apply::header_at(state, height).map_err(refused)?;
             if ours.map(|ours| checkpoint::header_hash(&ours)) != Some(hash) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_ledger::checkpoint::{self, CertifiedCheckpoint};
+use cairn_ledger::checkpoint::{CertifiedCheckpoint, CertifyError};
 use cairn_ledger::genesis::Chain;
 use cairn_proto::v1;
 use cairn_storage::{CopyFile, Generations, StateStore};
@@ -22,6 +22,7 @@ use super::send::{Answer, Request};
 use super::{Checked, RaftSnapshot, SnapshotData, install};
 use crate::applier::Applier;
 use crate::config::Io;
+use crate::cosign::Cosigner;
 use crate::raft::RaftHandle;
 use crate::types::{SnapshotMeta, Vote, from_bytes, to_bytes};
 
@@ -36,6 +37,7 @@ pub(crate) struct Receiver {
     store: Arc<StateStore>,
     generations: Arc<dyn Generations>,
     applier: Arc<Applier>,
+    cosigner: Arc<Cosigner>,
     raft: RaftHandle,
     io: Io,
     /// First come, first served, so that frames keep their order.
@@ -89,6 +91,7 @@ impl Receiver {
         store: Arc<StateStore>,
         generations: Arc<dyn Generations>,
         applier: Arc<Applier>,
+        cosigner: Arc<Cosigner>,
         raft: RaftHandle,
         io: Io,
     ) -> Self {
@@ -97,6 +100,7 @@ impl Receiver {
             store,
             generations,
             applier,
+            cosigner,
             raft,
             io,
             transfers: Arc::default(),
@@ -177,7 +181,7 @@ impl Receiver {
             return self.install(vote, meta, SnapshotData::Awaited).await;
         }
         let certificate = v1::Checkpoint::decode(certificate).map_err(text)?;
-        let certified = self.certify(&certificate)?;
+        let certified = self.certify(from, &certificate)?;
         if certified.header().term != *last.leader_id {
             return Err("the copy's place in the log is of another term than its block".to_owned());
         }
@@ -221,8 +225,18 @@ impl Receiver {
         Ok(transfers.now.insert(incoming).go())
     }
 
-    fn certify(&self, certificate: &v1::Checkpoint) -> Result<CertifiedCheckpoint, String> {
-        checkpoint::certify(&self.chain.id, &self.chain.members, certificate).map_err(text)
+    /// Under the members that are known here; of an epoch that is not, `from` is asked for what led
+    /// to it, and offers the copy again.
+    fn certify(
+        &self,
+        from: u64,
+        certificate: &v1::Checkpoint,
+    ) -> Result<CertifiedCheckpoint, String> {
+        let certified = self.cosigner.epochs().borrow().certify(certificate);
+        if let Err(CertifyError::UnknownEpoch { .. }) = certified {
+            self.cosigner.hear_of_epochs_from(from);
+        }
+        certified.map_err(text)
     }
 
     async fn chunk(
@@ -284,7 +298,7 @@ impl Receiver {
     }
 
     fn check(&self, now: &Incoming) -> Result<JoinHandle<io::Result<()>>, String> {
-        let certified = self.certify(&now.certificate)?;
+        let certified = self.certify(now.from, &now.certificate)?;
         let (generations, chain) = (self.generations.clone(), self.chain.clone());
         let (store, meta) = (self.store.clone(), now.meta.clone());
         let work = move || {

@@ -31,6 +31,8 @@ fn public(key: &SigningKey) -> Bytes {
 }
 
 const AUTHOR: u64 = 1_000;
+/// Above these, a member's office by its number.
+const OFFICES: u64 = 2_000;
 
 impl Ledger {
     /// With so many members; `threshold` cosignatures certify, by default as many as are safe.
@@ -42,8 +44,21 @@ impl Ledger {
             role: roles[usize::try_from(raft_id % 3).unwrap()] as i32,
             cosign_key: public(&key(raft_id)),
             peer_id: Bytes::copy_from_slice(&raft_id.to_be_bytes()),
+            office_key: public(&key(OFFICES + raft_id)),
             ..v1::Member::default()
         };
+        let office = |raft_id: u64| v1::Author {
+            public_key: public(&key(OFFICES + raft_id)),
+            name: format!("institution {raft_id}"),
+            role: roles[usize::try_from(raft_id % 3).unwrap()] as i32,
+        };
+        let mut authors: Vec<v1::Author> = (1..=members).map(office).collect();
+        authors.push(v1::Author {
+            public_key: public(&key(AUTHOR)),
+            name: "client".to_owned(),
+            role: v1::Role::Organiser as i32,
+        });
+        authors.sort_by(|a, b| a.public_key.cmp(&b.public_key));
         let safe = u32::try_from(members.div_ceil(2) + 1).unwrap();
         let genesis = v1::Genesis {
             name: "simulation".to_owned(),
@@ -66,11 +81,7 @@ impl Ledger {
                 checkpoint_every_blocks: 100,
                 checkpoint_every_ms: 10_000,
             }),
-            authors: vec![v1::Author {
-                public_key: public(&key(AUTHOR)),
-                name: "client".to_owned(),
-                role: v1::Role::Organiser as i32,
-            }],
+            authors,
             mandates: Vec::new(),
         };
         let chain = Chain::from_bytes(&canonical::encode(&genesis)).unwrap();
@@ -82,6 +93,42 @@ impl Ledger {
     /// A member's cosigning key.
     pub fn cosign_key(&self, raft_id: u64) -> SigningKey {
         key(raft_id)
+    }
+
+    /// A member that is to get this number.
+    #[allow(dead_code)] // Not every test that uses this fixture changes members.
+    pub fn newcomer(&self, raft_id: u64) -> v1::Member {
+        v1::Member {
+            raft_id: 0,
+            institution: format!("institution {raft_id}"),
+            role: v1::Role::Institute as i32,
+            cosign_key: public(&key(raft_id)),
+            peer_id: Bytes::copy_from_slice(&raft_id.to_be_bytes()),
+            office_key: public(&key(OFFICES + raft_id)),
+            ..v1::Member::default()
+        }
+    }
+
+    /// A change of members, signed by the offices of these.
+    #[allow(dead_code)] // Not every test that uses this fixture changes members.
+    pub fn change(&self, next: &v1::MemberSet, signers: &[u64]) -> Admitted {
+        let body = canonical::encode(&v1::MembershipChange {
+            next_members: Some(next.clone()),
+        });
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&next.epoch.to_be_bytes());
+        let draft = Draft {
+            kind: v1::EntryKind::MembershipChange,
+            visibility: v1::Visibility::Public,
+            subject: Bytes::new(),
+            nonce,
+            not_after_ms: EPOCH_MS + LIFETIME_MS / 2,
+            body,
+        };
+        let keys: Vec<SigningKey> = signers.iter().map(|id| key(OFFICES + id)).collect();
+        let approvers: Vec<&SigningKey> = keys[1..].iter().collect();
+        let signed = entry::compose(&self.chain.id, draft, &keys[0], &approvers);
+        admission::admit(&self.chain, signed).unwrap()
     }
 
     /// A document of its own for each pair of numbers; all have the same length.

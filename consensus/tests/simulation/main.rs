@@ -12,6 +12,7 @@ mod clock;
 mod disks;
 mod fixture;
 mod invariants;
+mod membership;
 mod oracle;
 mod planted;
 mod rng;

@@ -77,6 +77,7 @@ pub struct World {
     pub ledger: Ledger,
     pub rng: Rng,
     pub trace: Trace,
+    start: Instant,
     pub wires: Wires,
     nodes: Mutex<BTreeMap<u64, Node>>,
     seen: Arc<Mutex<Seen>>,
@@ -104,6 +105,18 @@ where
     })
 }
 
+impl Node {
+    fn new(start: Instant) -> Self {
+        Self {
+            raft: SimDisk::new(),
+            ledger: SimGenerations::new(),
+            clock: SimClock::new(start, 0),
+            running: None,
+            compared: 0,
+        }
+    }
+}
+
 impl World {
     fn new(seed: u64, setup: Setup) -> Self {
         let rng = Rng::new(seed);
@@ -111,22 +124,14 @@ impl World {
         let trace = Trace::new(start);
         let wires = Wires::new(rng.fork(), trace.clone());
         let ledger = Ledger::new(setup.members, setup.threshold);
-        let nodes = (1..=setup.members).map(|id| {
-            let node = Node {
-                raft: SimDisk::new(),
-                ledger: SimGenerations::new(),
-                clock: SimClock::new(start, 0),
-                running: None,
-                compared: 0,
-            };
-            (id, node)
-        });
+        let nodes = (1..=setup.members).map(|id| (id, Node::new(start)));
         Self {
             setup,
             ledger,
             nodes: Mutex::new(nodes.collect()),
             rng,
             trace,
+            start,
             wires,
             seen: Arc::default(),
         }
@@ -155,6 +160,17 @@ impl World {
         self.trace
             .event(format_args!("{id} clock off by {skew_ms} ms"));
         locked(&self.nodes)[&id].clock.set_skew(skew_ms);
+    }
+
+    /// A node that no genesis lists, down as yet.
+    pub fn add(&self, id: u64) {
+        locked(&self.nodes).insert(id, Node::new(self.start));
+    }
+
+    /// Switches a node off for good.
+    pub async fn retire(&self, id: u64) {
+        self.crash(&[id], false).await;
+        locked(&self.nodes).remove(&id);
     }
 
     /// Starts a node that is down.
@@ -187,7 +203,11 @@ impl World {
             (config, port)
         };
         self.trace.event(format_args!("{id} starts"));
-        let core = Core::start(config).await?;
+        let core = if id > self.setup.members {
+            Core::join(config).await?
+        } else {
+            Core::start(config).await?
+        };
         self.watch(id, &core);
         self.wires.plug_in(id, core.clone());
         if let Some(node) = locked(&self.nodes).get_mut(&id) {

@@ -29,6 +29,12 @@ impl Tip {
             .ok_or_else(|| corrupt("the tip", "the map root is not 32 bytes"))
     }
 
+    /// The set that certifies the next block.
+    pub(super) fn next_members_hash(&self) -> Result<Hash, StateError> {
+        Hash::from_slice(&self.header.next_members_hash)
+            .ok_or_else(|| corrupt("the tip", "the members hash is not 32 bytes"))
+    }
+
     /// Whether a block at `height` stamped `timestamp_ms` must be a checkpoint, whatever its leader
     /// wants: so no leader can hide changes behind an old one.
     pub(super) fn checkpoint_is_due(&self, chain: &Chain, height: u64, timestamp_ms: u64) -> bool {

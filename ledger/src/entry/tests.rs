@@ -145,6 +145,7 @@ fn on_entries(ledger: &Ledger, hostile: &Hostile) -> bool {
         signatures: entry.signatures,
         inclusion: Some(v1::InclusionProof::default()),
         checkpoint: Some(ledger.certificate(canonical::encode(&header), &[0, 1, 3])),
+        epoch_changes: vec![],
     };
     let verified = outsider::receipt(&ledger.chain, &receipt, None);
     assert_eq!(verified.is_ok(), expected);

@@ -25,7 +25,7 @@ pub enum ProveError {
     Log(#[from] LogError),
 }
 
-/// The proof of the row `serial`, without a checkpoint; none where there is no such lottery or row.
+/// The proof of the row `serial`, without a checkpoint and what leads to its members; none where there is no such lottery or row.
 /// `map_root` is the root of the map in this very `state`.
 pub fn prove_applicant<S: StateRead + ?Sized>(
     state: &S,
@@ -59,6 +59,7 @@ pub fn prove_applicant<S: StateRead + ?Sized>(
         rank,
         ranking_inclusion,
         checkpoint: None,
+        epoch_changes: Vec::new(),
     }))
 }
 

@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::*;
 use crate::testing::{HEALTH, Ledger, NOTARY, document, genesis, key, public};
-use crate::{apply, evidence};
+use crate::{apply, checkpoint, evidence};
 
 /// As many cosignatures as the policy asks for.
 const JUST_ENOUGH: &[usize] = &[0, 1, 3];

@@ -17,8 +17,8 @@ use cairn_ledger::hash::{self, Domain, Hash};
 use cairn_ledger::log::{self, TreeId};
 use cairn_ledger::lottery::bls::SeedSecret;
 use cairn_ledger::lottery::{beacon, draw, seed};
-use cairn_ledger::map;
 use cairn_ledger::state::{MemoryState, Overlay};
+use cairn_ledger::{map, members};
 use cairn_proto::v1::{self, CodeStatus, EntryKind, Role, SignaturePurpose, Visibility};
 use ed25519_dalek::SigningKey;
 use prost::Message as _;
@@ -45,7 +45,7 @@ fn all_hexed(hashes: &[Hash]) -> Vec<String> {
     hashes.iter().map(Hash::to_string).collect()
 }
 
-/// Four members as in a default testnet; authors 0x11 to 0x13, one mandate.
+/// Four members as in a default testnet, with offices 0x21 to 0x24; authors 0x11 to 0x13, one mandate.
 fn genesis() -> v1::Genesis {
     let institutions = [
         ("Notary office", Role::Notary),
@@ -63,6 +63,8 @@ fn genesis() -> v1::Genesis {
             peer_id: vec![number; 38].into(),
             seed_key: seed::seed_key_public(&secret).to_vec().into(),
             seed_key_proof: seed::prove_possession(&secret).to_vec().into(),
+            office_key: public(0x20 + number),
+            address: String::new(),
         }
     };
     let author = |(number, name, role): (u8, &str, Role)| v1::Author {
@@ -77,6 +79,8 @@ fn genesis() -> v1::Genesis {
     ]
     .map(author)
     .into();
+    let office = |(n, (name, role)): (u8, &(&str, Role))| author((0x20 + n, name, *role));
+    authors.extend((1u8..).zip(&institutions).map(office));
     authors.sort_by(|a, b| a.public_key.cmp(&b.public_key));
     v1::Genesis {
         name: "vectors".to_owned(),
@@ -227,6 +231,7 @@ impl Ledger {
                 path: path.iter().map(|hash| hash.to_bytes()).collect(),
             }),
             checkpoint: Some(self.certificate(&[1, 2, 4])),
+            epoch_changes: vec![],
         }
     }
 
@@ -238,7 +243,56 @@ impl Ledger {
             key: Bytes::copy_from_slice(raw),
             proof: Some(proof),
             checkpoint: Some(self.certificate(&[1, 2, 4])),
+            epoch_changes: vec![],
         }
+    }
+
+    /// The notary office's cosigning key becomes 5, by an entry of three offices; the change, and a
+    /// receipt for the entry itself under a checkpoint of the next epoch.
+    fn changed(&self) -> (v1::SignedEntry, v1::EpochChange, v1::Receipt) {
+        let mut next = self.chain.members.clone();
+        next.epoch = 1;
+        next.members[0].cosign_key = public(5);
+        let draft = Draft {
+            kind: EntryKind::MembershipChange,
+            subject: Bytes::new(),
+            body: canonical::encode(&v1::MembershipChange {
+                next_members: Some(next),
+            }),
+            ..evidence(b"")
+        };
+        let offices = [&key(0x22), &key(0x24)];
+        let entry = entry::compose(&self.chain.id, draft, &key(0x21), &offices);
+        let mut after = Ledger {
+            chain: self.chain.clone(),
+            state: self.state.clone(),
+            block: self.block.clone(),
+            entries: self.entries.clone(),
+        };
+        after.run(None, vec![entry.clone()]);
+        assert_eq!(after.block.outcomes[0].rejected, 0);
+        let certificate = after.certificate(&[1, 2, 4]);
+        after.run(Some(certificate), Vec::new());
+        let leaf = after.block.header.tree_size - 1;
+        after.entries[leaf as usize] = entry.clone();
+        let changes = members::changes_up_to(&after.state, 1).unwrap();
+        let receipt = v1::Receipt {
+            checkpoint: Some(after.certificate(&[5, 2, 4])),
+            epoch_changes: changes.clone(),
+            ..after.receipt(leaf)
+        };
+        (entry, changes[0].clone(), receipt)
+    }
+
+    fn run(&mut self, certificate: Option<v1::Checkpoint>, entries: Vec<v1::SignedEntry>) {
+        let proposal = v1::Proposal {
+            timestamp_ms: self.block.header.timestamp_ms + 1_000,
+            checkpoint: true,
+            certificate,
+            entries,
+        };
+        self.block = apply::apply(&self.chain, &self.state, &proposal, 3, &|_| false).unwrap();
+        self.state.commit(self.block.writes.clone());
     }
 
     /// Keys that were never written, proven absent by another leaf and by an empty subtree.
@@ -634,9 +688,10 @@ fn ranking_json() -> Value {
 pub fn vectors() -> Value {
     let genesis = genesis();
     let ledger = Ledger::new(&genesis);
-    let secrets: BTreeMap<String, String> = [1u8, 2, 3, 4, 0x11, 0x12, 0x13]
-        .map(|number| (hexed(public(number)), hexed([number; 32])))
-        .into();
+    let secrets: BTreeMap<String, String> =
+        [1u8, 2, 3, 4, 5, 0x11, 0x12, 0x13, 0x21, 0x22, 0x23, 0x24]
+            .map(|number| (hexed(public(number)), hexed([number; 32])))
+            .into();
     let map_receipt = |receipt: v1::MapReceipt| {
         let value = receipt.proof.as_ref().map(|proof| hexed(&proof.value));
         json!({
@@ -646,6 +701,7 @@ pub fn vectors() -> Value {
     };
     let [by_other, by_empty] = ledger.absent();
     let receipt = ledger.receipt(0);
+    let (change, epoch_change, later) = ledger.changed();
     json!({
         "source": "Made by ledger/tests/formats/generate.rs and explained in docs/formats.md. Bytes \
                    are hexadecimal. The secret keys are public: never use them.",
@@ -668,6 +724,14 @@ pub fn vectors() -> Value {
             "body": hexed(&ledger.entries[0].body),
             "entry_id": hash::plain(&receipt.envelope).to_string(),
             "leaf_index": 0,
+        },
+        "epoch_change": {
+            "bytes": hexed(epoch_change.encode_to_vec()),
+            "members_hash": genesis::members_hash(&epoch_change.next_members.unwrap()).to_string(),
+            "entry": hexed(change.encode_to_vec()),
+            "receipt": hexed(later.encode_to_vec()),
+            "entry_id": hash::plain(&later.envelope).to_string(),
+            "leaf_index": later.inclusion.unwrap().leaf_index,
         },
         "map_receipt": {
             "present": map_receipt(ledger.map_receipt("code", &[0x21; 32])),

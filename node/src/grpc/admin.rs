@@ -24,9 +24,10 @@ impl AdminApi {
     }
 
     fn institution(&self, raft_id: u64) -> String {
-        let mut members = self.chain.members.members.iter();
-        members
-            .find(|member| member.raft_id == raft_id)
+        let epochs = self.core.epochs();
+        let epochs = epochs.borrow();
+        epochs
+            .member(raft_id)
             .map_or_else(String::new, |member| member.institution.clone())
     }
 }

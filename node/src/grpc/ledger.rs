@@ -28,6 +28,8 @@ use super::submit::{Submission, answers};
 
 /// Leaf indexes in one batch of proofs: about 700 bytes each.
 const MAX_PROOFS: usize = 1_000;
+/// Changes of members in one answer: a few kilobytes each.
+const MAX_CHANGES: usize = 100;
 /// A page of entries ends behind this many bytes, read or given, so that clients with the usual
 /// limit of 4 MiB can take it. One entry is always given.
 const MAX_PAGE_BYTES: usize = 3 << 20;
@@ -253,6 +255,18 @@ impl LedgerService for LedgerApi {
         }))
     }
 
+    async fn get_epoch_changes(
+        &self,
+        request: Request<v1::GetEpochChangesRequest>,
+    ) -> Result<Response<v1::GetEpochChangesResponse>, Status> {
+        let known = request.into_inner().known_epoch;
+        let epochs = self.core().epochs().borrow().clone();
+        let changes = epochs.changes_after(known).iter();
+        Ok(Response::new(v1::GetEpochChangesResponse {
+            epoch_changes: changes.take(MAX_CHANGES).cloned().collect(),
+        }))
+    }
+
     async fn get_checkpoint(
         &self,
         request: Request<v1::GetCheckpointRequest>,
@@ -381,6 +395,7 @@ impl LedgerService for LedgerApi {
                 signatures: entry.signatures,
                 inclusion: Some(inclusion(&reading, leaf)?),
                 checkpoint: Some(reading.checkpoint()),
+                epoch_changes: reading.epoch_changes()?,
             }),
         }))
     }

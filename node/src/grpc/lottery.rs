@@ -94,6 +94,7 @@ impl LotteryService for LotteryApi {
             return Err(not_found(reason::SERIAL_NOT_FOUND, message));
         };
         proof.checkpoint = Some(reading.checkpoint());
+        proof.epoch_changes = reading.epoch_changes()?;
         Ok(Response::new(v1::GetApplicantProofResponse {
             proof: Some(proof),
         }))

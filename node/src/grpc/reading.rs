@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cairn_consensus::Core;
 use cairn_ledger::hash::Hash;
-use cairn_ledger::{canonical, map};
+use cairn_ledger::{canonical, map, members};
 use cairn_proto::v1;
 use cairn_storage::View;
 use tonic::{Code, Status};
@@ -37,6 +37,11 @@ impl Reading {
         self.view.checkpoint().to_proto()
     }
 
+    /// How the members who made it came in.
+    pub fn epoch_changes(&self) -> Result<Vec<v1::EpochChange>, Status> {
+        members::changes_up_to(&*self.view, self.header.epoch).map_err(|e| errors::unreadable(&e))
+    }
+
     /// A key of the map with its proof.
     pub fn map_proof(&self, namespace: &str, key: &[u8]) -> Result<v1::MapProof, Status> {
         let root = self.view.checkpoint().map_root();
@@ -51,6 +56,7 @@ impl Reading {
             proof: Some(self.map_proof(namespace, &key)?),
             key,
             checkpoint: Some(self.checkpoint()),
+            epoch_changes: self.epoch_changes()?,
         })
     }
 }

@@ -20,6 +20,9 @@ const MAX_PENDING_INCOMING: u32 = 64;
 /// older one is closed as soon as the newer one stands.
 const MAX_CONNECTIONS_PER_PEER: u32 = 2;
 
+/// Members of two epochs: those that come, and those that leave.
+const MAX_PEERS: u32 = 2 * cairn_ledger::policy::MAX_MEMBERS as u32;
+
 /// Why a member set cannot be used as a gate.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
@@ -32,7 +35,9 @@ pub enum GateError {
         institution: String,
     },
     /// This node is not in the member set.
-    #[error("raft_id {0} is not in the genesis; set raft_id to this node's own")]
+    #[error(
+        "raft_id {0} is not in the genesis; set raft_id to this node's own, or joining = true where it is to come in"
+    )]
     NotAMember(u64),
     /// The network key belongs to another member or to none.
     #[error(
@@ -55,6 +60,7 @@ pub struct Gate {
     raft_ids: BTreeMap<PeerId, u64>,
     peer_ids: BTreeMap<u64, PeerId>,
     me: u64,
+    identity: PeerId,
 }
 
 impl Gate {
@@ -70,18 +76,28 @@ impl Gate {
             raft_ids.insert(peer, member.raft_id);
             peer_ids.insert(member.raft_id, peer);
         }
-        let expected = *peer_ids.get(&me).ok_or(GateError::NotAMember(me))?;
-        if expected != identity {
-            return Err(GateError::WrongKey {
-                raft_id: me,
-                expected: expected.to_string(),
-                found: identity.to_string(),
-            });
-        }
+        // This node's own key counts, whatever an older set says of it.
+        raft_ids.retain(|_, raft_id| *raft_id != me);
         Ok(Gate {
             raft_ids,
             peer_ids,
             me,
+            identity,
+        })
+    }
+
+    /// Whether the members list this node with its network key, as those of the genesis must where
+    /// a node starts for the first time.
+    pub fn check_own(&self) -> Result<(), GateError> {
+        let expected = self.peer_ids.get(&self.me);
+        let expected = *expected.ok_or(GateError::NotAMember(self.me))?;
+        if expected == self.identity {
+            return Ok(());
+        }
+        Err(GateError::WrongKey {
+            raft_id: self.me,
+            expected: expected.to_string(),
+            found: self.identity.to_string(),
         })
     }
 
@@ -101,16 +117,13 @@ impl Gate {
 
     /// Whether this node is the one of the two that dials: the lower peer id.
     pub fn dials(&self, peer: &PeerId) -> bool {
-        self.peer_ids
-            .get(&self.me)
-            .is_some_and(|own| own.to_bytes() < peer.to_bytes())
+        self.identity.to_bytes() < peer.to_bytes()
     }
 
     /// The swarm's behaviour: limits first, then the list, then streams; a refusal by an earlier
     /// one leaves no trace in a later one.
     pub fn behaviour(&self) -> Behaviour {
-        let others = u32::try_from(self.peer_ids.len()).unwrap_or(u32::MAX);
-        let established = others.saturating_mul(MAX_CONNECTIONS_PER_PEER);
+        let established = MAX_PEERS.saturating_mul(MAX_CONNECTIONS_PER_PEER);
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
             .with_max_established_incoming(Some(established))
@@ -131,6 +144,6 @@ impl Gate {
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
     limits: libp2p_connection_limits::Behaviour,
-    allowed: libp2p_allow_block_list::Behaviour<AllowedPeers>,
+    pub(super) allowed: libp2p_allow_block_list::Behaviour<AllowedPeers>,
     pub(super) streams: libp2p_stream::Behaviour,
 }

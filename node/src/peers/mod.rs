@@ -1,6 +1,7 @@
 //! Peers: the other institutions' nodes, reached over libp2p (TCP, Noise, Yamux).
 //!
-//! What holds here: only members connect (`gate`), each pair keeps one connection (`transport`),
+//! What holds here: only members connect (`gate`), as the certified member set says at any time;
+//! each pair keeps one connection (`transport`),
 //! and on it one long-lived stream per lane and direction (`streams`), so that a large append
 //! never delays a vote. [`Peers`] is the node's implementation of consensus' [`Network`]; what
 //! arrives goes to its [`Inbound`]. What stays out: what is said.
@@ -12,7 +13,7 @@ mod transport;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -76,24 +77,63 @@ pub struct PeersConfig {
 }
 
 impl PeersConfig {
-    /// Whether members, key and addresses fit together; needs no network.
+    /// Whether members, key and addresses fit together, for a node that the members list and that
+    /// starts for the first time; needs no network.
     pub fn check(&self) -> Result<(), PeersError> {
         let identity = PeerId::from(self.keypair.public());
         let gate = Gate::new(&self.members, self.raft_id, identity)?;
-        dial_plan(&gate, self).map(|_| ())
+        gate.check_own()?;
+        let highest = self.members.members.last().map_or(0, |m| m.raft_id);
+        let known = |raft_id: &u64| gate.others().any(|(id, _)| id == *raft_id);
+        // Higher numbers belong to members that came in later, or will.
+        let mut unknown = self.addresses.keys().filter(|id| **id <= highest);
+        if let Some(raft_id) = unknown.find(|raft_id| !known(raft_id)) {
+            return Err(PeersError::UnknownPeer(*raft_id));
+        }
+        for member in &self.members.members {
+            let peer = gate.others().find(|(id, _)| *id == member.raft_id);
+            let dials = peer.is_some_and(|(_, peer)| gate.dials(&peer));
+            if dials && self.address_of(member).is_none() {
+                return Err(PeersError::NoAddress {
+                    raft_id: member.raft_id,
+                    institution: member.institution.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the operator configured, or else what the member says of itself.
+    fn address_of(&self, member: &v1::Member) -> Option<PeerAddress> {
+        let configured = self.addresses.get(&member.raft_id).cloned();
+        configured.or_else(|| member.address.parse().ok())
     }
 }
 
-/// One other member.
+/// One other member. What keeps its connection and its lanes ends with it.
 struct Peer {
+    peer: PeerId,
     link: Arc<Link>,
     lanes: HashMap<Lane, LaneQueue>,
+    _tasks: Vec<AbortOnDrop>,
+}
+
+/// Who may connect now.
+struct Roster {
+    gate: Gate,
+    peers: BTreeMap<u64, Peer>,
+}
+
+type SharedRoster = Arc<RwLock<Roster>>;
+
+fn read(roster: &SharedRoster) -> RwLockReadGuard<'_, Roster> {
+    roster.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The connections to all other members.
 pub struct Peers {
-    gate: Gate,
-    peers: BTreeMap<u64, Peer>,
+    config: PeersConfig,
+    roster: SharedRoster,
     transport: Transport,
     control: libp2p_stream::Control,
     chain_prefix: String,
@@ -105,41 +145,88 @@ impl Peers {
     pub async fn start(config: PeersConfig) -> Result<Arc<Peers>, PeersError> {
         let identity = PeerId::from(config.keypair.public());
         let gate = Gate::new(&config.members, config.raft_id, identity)?;
-        let dials = dial_plan(&gate, &config)?;
+        let keypair = config.keypair.clone();
         let (transport, control) =
-            Transport::start(config.keypair, gate.behaviour(), &config.listen, dials).await?;
-
-        let chain_prefix = hex::encode(&config.chain_id.as_bytes()[..8]);
-        let mut peers = BTreeMap::new();
-        let mut tasks = Vec::new();
-        for (raft_id, peer_id) in gate.others() {
-            let Some(link) = transport.link(&peer_id) else {
-                continue;
-            };
-            let mut lanes = HashMap::new();
-            for lane in LANES {
-                let (queue, drain) = LaneQueue::new(lane, raft_id);
-                lanes.insert(lane, queue);
-                tasks.push(tokio::spawn(keep_open(LaneTask {
-                    control: control.clone(),
-                    link: link.clone(),
-                    peer: (raft_id, peer_id),
-                    lane,
-                    protocol: protocol(&chain_prefix, lane),
-                    queue: drain,
-                })));
-            }
-            let link = link.clone();
-            peers.insert(raft_id, Peer { link, lanes });
-        }
-        Ok(Arc::new(Peers {
-            gate,
-            peers,
+            Transport::start(keypair, gate.behaviour(), &config.listen).await?;
+        let peers = Arc::new(Peers {
+            chain_prefix: hex::encode(&config.chain_id.as_bytes()[..8]),
+            roster: Arc::new(RwLock::new(Roster {
+                gate,
+                peers: BTreeMap::new(),
+            })),
+            config,
             transport,
             control,
-            chain_prefix,
-            tasks: Mutex::new(tasks),
-        }))
+            tasks: Mutex::default(),
+        });
+        let members = peers.config.members.clone();
+        peers.update(&members).await?;
+        Ok(peers)
+    }
+
+    /// From now on these may connect, and nobody else. One that stays under its peer id keeps its
+    /// connection.
+    pub async fn update(&self, members: &v1::MemberSet) -> Result<(), PeersError> {
+        let identity = PeerId::from(self.config.keypair.public());
+        let gate = Gate::new(members, self.config.raft_id, identity)?;
+        let gone: Vec<Peer> = {
+            let roster = &mut *self.roster.write().unwrap_or_else(PoisonError::into_inner);
+            let stays = |raft_id: u64, peer: &Peer| gate.raft_id(&peer.peer) == Some(raft_id);
+            let gone: Vec<u64> = roster
+                .peers
+                .iter()
+                .filter(|(raft_id, peer)| !stays(**raft_id, peer))
+                .map(|(raft_id, _)| *raft_id)
+                .collect();
+            roster.gate = gate.clone();
+            gone.iter()
+                .filter_map(|id| roster.peers.remove(id))
+                .collect()
+        };
+        for peer in gone {
+            tracing::info!(peer = %peer.peer, "no member any more: let in no more");
+            self.transport.remove(&peer.peer).await;
+        }
+        for member in &members.members {
+            let known = read(&self.roster).peers.contains_key(&member.raft_id);
+            let peer_id = gate.others().find(|(id, _)| *id == member.raft_id);
+            if let Some((raft_id, peer_id)) = peer_id.filter(|_| !known) {
+                let dial = self.config.address_of(member);
+                if dial.is_none() && gate.dials(&peer_id) {
+                    let institution = &member.institution;
+                    tracing::warn!(raft_id, institution, "no address in peers for this member");
+                }
+                let dial = dial.filter(|_| gate.dials(&peer_id));
+                let peer = self.open(raft_id, peer_id, dial).await;
+                let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
+                roster.peers.insert(raft_id, peer);
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&self, raft_id: u64, peer_id: PeerId, dial: Option<PeerAddress>) -> Peer {
+        let (link, dialling) = self.transport.add(raft_id, peer_id, dial).await;
+        let mut tasks: Vec<AbortOnDrop> = dialling.into_iter().map(AbortOnDrop).collect();
+        let mut lanes = HashMap::new();
+        for lane in LANES {
+            let (queue, drain) = LaneQueue::new(lane, raft_id);
+            lanes.insert(lane, queue);
+            tasks.push(AbortOnDrop(tokio::spawn(keep_open(LaneTask {
+                control: self.control.clone(),
+                link: link.clone(),
+                peer: (raft_id, peer_id),
+                lane,
+                protocol: protocol(&self.chain_prefix, lane),
+                queue: drain,
+            }))));
+        }
+        Peer {
+            peer: peer_id,
+            link,
+            lanes,
+            _tasks: tasks,
+        }
     }
 
     /// From now on what peers ask goes to `inbound`.
@@ -150,14 +237,7 @@ impl Peers {
                 tracing::error!(?lane, "the lane is served already");
                 continue;
             };
-            let links = self.peers.iter().map(|(id, p)| (*id, p.link.clone()));
-            let accept = accept(
-                incoming,
-                lane,
-                self.gate.clone(),
-                links.collect(),
-                inbound.clone(),
-            );
+            let accept = accept(incoming, lane, self.roster.clone(), inbound.clone());
             self.keep(tokio::spawn(accept));
         }
     }
@@ -180,37 +260,9 @@ impl Peers {
             task.abort();
             let _ = task.await;
         }
+        let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
+        roster.peers.clear();
     }
-}
-
-/// Every other member, with its address where this node dials.
-fn dial_plan(
-    gate: &Gate,
-    config: &PeersConfig,
-) -> Result<Vec<(u64, PeerId, Option<PeerAddress>)>, PeersError> {
-    for raft_id in config.addresses.keys() {
-        if !gate.others().any(|(id, _)| id == *raft_id) {
-            return Err(PeersError::UnknownPeer(*raft_id));
-        }
-    }
-    let mut plan = Vec::new();
-    for (raft_id, peer) in gate.others() {
-        let address = config.addresses.get(&raft_id).cloned();
-        if !gate.dials(&peer) {
-            plan.push((raft_id, peer, None));
-            continue;
-        }
-        if address.is_none() {
-            let members = &config.members.members;
-            let member = members.iter().find(|m| m.raft_id == raft_id);
-            return Err(PeersError::NoAddress {
-                raft_id,
-                institution: member.map_or_else(String::new, |m| m.institution.clone()),
-            });
-        }
-        plan.push((raft_id, peer, address));
-    }
-    Ok(plan)
 }
 
 #[async_trait]
@@ -220,28 +272,32 @@ impl Network for Peers {
             peer: to,
             detail: detail.to_owned(),
         };
-        let peer = self
-            .peers
-            .get(&to)
-            .ok_or_else(|| unreachable("not a member"))?;
-        if !peer.link.connected() {
+        let (link, queue) = {
+            let roster = read(&self.roster);
+            let peer = roster
+                .peers
+                .get(&to)
+                .ok_or_else(|| unreachable("not a member"))?;
+            let queue = peer.lanes.get(&lane).cloned();
+            (peer.link.clone(), queue)
+        };
+        if !link.connected() {
             return Err(unreachable("not connected"));
         }
-        let queue = peer
-            .lanes
-            .get(&lane)
-            .ok_or_else(|| unreachable("no such lane"))?;
+        let queue = queue.ok_or_else(|| unreachable("no such lane"))?;
         match tokio::time::timeout(rules(lane).deadline, queue.call(request)).await {
             Ok(answer) => answer,
             Err(_) => {
-                peer.link.suspect();
+                link.suspect();
                 Err(NetworkError::TimedOut { peer: to })
             }
         }
     }
 
     fn connected(&self, peer: u64) -> bool {
-        self.peers.get(&peer).is_some_and(|p| p.link.connected())
+        let roster = read(&self.roster);
+        let peer = roster.peers.get(&peer);
+        peer.is_some_and(|peer| peer.link.connected())
     }
 }
 
@@ -309,17 +365,18 @@ fn unreachable(peer: u64, detail: &str) -> NetworkError {
 async fn accept(
     mut incoming: libp2p_stream::IncomingStreams,
     lane: Lane,
-    gate: Gate,
-    links: BTreeMap<u64, Arc<Link>>,
+    roster: SharedRoster,
     inbound: Arc<dyn Inbound>,
 ) {
     let mut serving: HashMap<u64, AbortOnDrop> = HashMap::new();
     while let Some((peer, stream)) = incoming.next().await {
-        let Some(from) = gate.raft_id(&peer) else {
-            tracing::warn!(%peer, "a stream from no member was dropped");
-            continue;
+        let found = {
+            let roster = read(&roster);
+            let from = roster.gate.raft_id(&peer);
+            from.and_then(|from| Some((from, roster.peers.get(&from)?.link.clone())))
         };
-        let Some(link) = links.get(&from).cloned() else {
+        let Some((from, link)) = found else {
+            tracing::warn!(%peer, "a stream from no member was dropped");
             continue;
         };
         let inbound = inbound.clone();

@@ -203,7 +203,7 @@ impl Outgoing {
 }
 
 /// The near end of a lane to one peer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LaneQueue {
     queue: mpsc::Sender<Outgoing>,
     bytes: Arc<Semaphore>,

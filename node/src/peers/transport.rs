@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -19,6 +19,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identity, noise, tcp, yamux};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::address::{self, PeerAddress};
@@ -69,6 +70,8 @@ fn hint(error: &io::Error) -> &'static str {
 enum Command {
     Dial(PeerId, Vec<Multiaddr>),
     Disconnect(PeerId),
+    Allow(PeerId),
+    Disallow(PeerId),
     Stop,
 }
 
@@ -128,22 +131,29 @@ impl Link {
     }
 }
 
+/// The links to all peers. Peers come and go with the members.
+type Links = Arc<RwLock<BTreeMap<PeerId, Arc<Link>>>>;
+
+fn link(links: &Links, peer: &PeerId) -> Option<Arc<Link>> {
+    let links = links.read().unwrap_or_else(PoisonError::into_inner);
+    links.get(peer).cloned()
+}
+
 /// The running swarm.
 #[derive(Debug)]
 pub struct Transport {
-    links: BTreeMap<PeerId, Arc<Link>>,
+    links: Links,
+    started: Instant,
     commands: mpsc::Sender<Command>,
     listening: SocketAddr,
 }
 
 impl Transport {
-    /// Listens on `listen`, keeps a connection to each of `peers`, and dials those that have an
-    /// address.
+    /// Listens on `listen`.
     pub async fn start(
         keypair: identity::Keypair,
         behaviour: Behaviour,
         listen: &PeerAddress,
-        peers: Vec<(u64, PeerId, Option<PeerAddress>)>,
     ) -> Result<(Transport, libp2p_stream::Control), TransportError> {
         let mut swarm = build(keypair, behaviour)?;
         let control = swarm.behaviour().streams.new_control();
@@ -156,34 +166,48 @@ impl Transport {
                 })?;
 
         let (commands, orders) = mpsc::channel(COMMANDS);
-        let started = Instant::now();
-        let mut links = BTreeMap::new();
-        for (raft_id, peer, dial) in peers {
-            let link = Arc::new(Link {
-                raft_id,
-                peer,
-                state: watch::channel(LinkState::default()).0,
-                started,
-                heard_ms: AtomicU64::new(0),
-                commands: commands.clone(),
-            });
-            links.insert(peer, link.clone());
-            if let Some(address) = dial {
-                tokio::spawn(keep_dialled(link, address));
-            }
-        }
+        let links = Links::default();
         tokio::spawn(drive(swarm, orders, links.clone()));
         let transport = Transport {
             links,
+            started: Instant::now(),
             commands,
             listening,
         };
         Ok((transport, control))
     }
 
-    /// The connection to `peer`.
-    pub fn link(&self, peer: &PeerId) -> Option<&Arc<Link>> {
-        self.links.get(peer)
+    /// Lets `peer` connect, and dials it where there is an address, as long as the task lives.
+    pub async fn add(
+        &self,
+        raft_id: u64,
+        peer: PeerId,
+        dial: Option<PeerAddress>,
+    ) -> (Arc<Link>, Option<JoinHandle<()>>) {
+        let link = Arc::new(Link {
+            raft_id,
+            peer,
+            state: watch::channel(LinkState::default()).0,
+            started: self.started,
+            heard_ms: AtomicU64::new(0),
+            commands: self.commands.clone(),
+        });
+        self.links
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(peer, link.clone());
+        let _ = self.commands.send(Command::Allow(peer)).await;
+        let dialling = dial.map(|address| tokio::spawn(keep_dialled(link.clone(), address)));
+        (link, dialling)
+    }
+
+    /// Closes the connection to `peer` and lets it in no more.
+    pub async fn remove(&self, peer: &PeerId) {
+        let _ = self.commands.send(Command::Disallow(*peer)).await;
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.remove(peer) {
+            link.state.send_modify(|state| state.connection = None);
+        }
     }
 
     /// Where it listens, with the port that the system gave.
@@ -293,19 +317,21 @@ pub fn jittered(pause: Duration) -> Duration {
 }
 
 /// Runs the swarm until it is told to stop.
-async fn drive(
-    mut swarm: Swarm<Behaviour>,
-    mut orders: mpsc::Receiver<Command>,
-    links: BTreeMap<PeerId, Arc<Link>>,
-) {
+async fn drive(mut swarm: Swarm<Behaviour>, mut orders: mpsc::Receiver<Command>, links: Links) {
     loop {
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Command::Dial(peer, addresses)) => dial(&mut swarm, peer, addresses, &links),
                 Some(Command::Disconnect(peer)) => {
-                    let raft_id = links.get(&peer).map(|link| link.raft_id);
+                    let raft_id = link(&links, &peer).map(|link| link.raft_id);
                     tracing::warn!(peer = raft_id, "peer is silent: closing its connection");
                     let _ = swarm.disconnect_peer_id(peer);
+                }
+                Some(Command::Allow(peer)) => {
+                    swarm.behaviour_mut().allowed.allow_peer(peer);
+                }
+                Some(Command::Disallow(peer)) => {
+                    swarm.behaviour_mut().allowed.disallow_peer(peer);
                 }
                 Some(Command::Stop) | None => break,
             },
@@ -313,17 +339,16 @@ async fn drive(
         }
     }
     orders.close();
-    for link in links.values() {
+    for link in links
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .values()
+    {
         link.state.send_modify(|state| state.connection = None);
     }
 }
 
-fn dial(
-    swarm: &mut Swarm<Behaviour>,
-    peer: PeerId,
-    addresses: Vec<Multiaddr>,
-    links: &BTreeMap<PeerId, Arc<Link>>,
-) {
+fn dial(swarm: &mut Swarm<Behaviour>, peer: PeerId, addresses: Vec<Multiaddr>, links: &Links) {
     // A port of its own: dialling from the listening port collides with what is left of the last
     // connection between the same two ports.
     let options = DialOpts::peer_id(peer)
@@ -336,26 +361,22 @@ fn dial(
     }
 }
 
-fn failed(peer: &PeerId, error: &dyn std::fmt::Display, links: &BTreeMap<PeerId, Arc<Link>>) {
-    if let Some(link) = links.get(peer) {
+fn failed(peer: &PeerId, error: &dyn std::fmt::Display, links: &Links) {
+    if let Some(link) = link(links, peer) {
         tracing::debug!(peer = link.raft_id, %error, "dial failed");
         link.state.send_modify(|state| state.failures += 1);
     }
 }
 
 /// Keeps the links in step with the swarm.
-fn follow(
-    swarm: &mut Swarm<Behaviour>,
-    event: SwarmEvent<BehaviourEvent>,
-    links: &BTreeMap<PeerId, Arc<Link>>,
-) {
+fn follow(swarm: &mut Swarm<Behaviour>, event: SwarmEvent<BehaviourEvent>, links: &Links) {
     match event {
         SwarmEvent::ConnectionEstablished {
             peer_id,
             connection_id,
             ..
         } => {
-            let Some(link) = links.get(&peer_id) else {
+            let Some(link) = link(links, &peer_id) else {
                 return;
             };
             link.heard();
@@ -374,7 +395,7 @@ fn follow(
             cause,
             ..
         } => {
-            if let Some(link) = links.get(&peer_id) {
+            if let Some(link) = link(links, &peer_id) {
                 link.state.send_if_modified(|state| {
                     let current = state.connection == Some(connection_id);
                     if current {

@@ -8,13 +8,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cairn_ledger::epochs::Epochs;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::{bls::SeedSecret, seed};
-use cairn_ledger::{admission, canonical, checkpoint, entry, log};
+use cairn_ledger::{admission, canonical, checkpoint, entry, log, verify};
 use cairn_proto::v1;
 use cairn_proto::v1::admin_service_client::AdminServiceClient;
 use cairn_proto::v1::ledger_service_client::LedgerServiceClient;
@@ -38,8 +40,11 @@ struct Node {
 }
 
 pub struct Cluster {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     chain: Chain,
+    epochs: Mutex<Epochs>,
+    /// The members' line in every configuration.
+    peers: String,
     nodes: Vec<Node>,
 }
 
@@ -69,6 +74,10 @@ pub fn author() -> SigningKey {
     SigningKey::from_bytes(&secret(3, 1))
 }
 
+fn office(id: u8) -> SigningKey {
+    SigningKey::from_bytes(&secret(5, id))
+}
+
 fn member(id: u8) -> v1::Member {
     let network = libp2p::identity::Keypair::ed25519_from_bytes(secret(1, id)).unwrap();
     let cosign = SigningKey::from_bytes(&secret(2, id));
@@ -86,10 +95,24 @@ fn member(id: u8) -> v1::Member {
         peer_id: network.public().to_peer_id().to_bytes().into(),
         seed_key: seed::seed_key_public(&seed_secret).to_vec().into(),
         seed_key_proof: seed::prove_possession(&seed_secret).to_vec().into(),
+        office_key: office(id).verifying_key().to_bytes().to_vec().into(),
+        address: String::new(),
     }
 }
 
 fn genesis() -> v1::Genesis {
+    let office = |id: u8| v1::Author {
+        public_key: member(id).office_key,
+        name: member(id).institution,
+        role: member(id).role,
+    };
+    let mut authors: Vec<v1::Author> = (1..=4).map(office).collect();
+    authors.push(v1::Author {
+        public_key: author().verifying_key().to_bytes().to_vec().into(),
+        name: "Notary's clerk".to_owned(),
+        role: v1::Role::Notary.into(),
+    });
+    authors.sort_by(|a, b| a.public_key.cmp(&b.public_key));
     v1::Genesis {
         name: "process test".to_owned(),
         created_at_ms: now_ms() - 1_000,
@@ -111,11 +134,7 @@ fn genesis() -> v1::Genesis {
             checkpoint_every_blocks: 64,
             checkpoint_every_ms: 5_000,
         }),
-        authors: vec![v1::Author {
-            public_key: author().verifying_key().to_bytes().to_vec().into(),
-            name: "Notary's clerk".to_owned(),
-            role: v1::Role::Notary.into(),
-        }],
+        authors,
         mandates: Vec::new(),
     }
 }
@@ -193,11 +212,117 @@ impl Cluster {
                 process: None,
             }
         });
+        let nodes = nodes.collect();
         Cluster {
+            nodes,
+            folder,
+            epochs: Mutex::new(Epochs::of_genesis(&chain)),
+            peers: peers.join(", "),
             chain,
-            nodes: nodes.collect(),
-            _folder: folder,
         }
+    }
+
+    /// Member five, as a plan of the next set lists it, and its node, not started. Nobody's
+    /// configuration names its address.
+    pub fn newcomer(&mut self) -> v1::Member {
+        let id = 5;
+        let own = self.folder.path().join(id.to_string());
+        fs::create_dir(&own).unwrap();
+        write_key(&own.join("network.key"), "network", secret(1, id));
+        write_key(&own.join("cosign.key"), "cosign", secret(2, id));
+        let (grpc, admin, metrics) = (free_address(), free_address(), free_address());
+        let listen = free_address();
+        let config = own.join("node.toml");
+        let text = format!(
+            "genesis = \"../genesis.bin\"\ndata = \"data\"\nraft_id = {id}\njoining = true\n\
+             listen = \"{listen}\"\ngrpc = \"{grpc}\"\nadmin = \"{admin}\"\n\
+             metrics = \"{metrics}\"\n\
+             network_key = \"network.key\"\ncosign_key = \"cosign.key\"\n\
+             peers = [{}]\n",
+            self.peers
+        );
+        fs::write(&config, text).unwrap();
+        self.nodes.push(Node {
+            log: own.join("log"),
+            config,
+            grpc,
+            admin,
+            metrics,
+            process: None,
+        });
+        v1::Member {
+            raft_id: 0,
+            address: listen.to_string(),
+            ..member(id)
+        }
+    }
+
+    /// The newest members that this test knows, one epoch on.
+    pub fn next_members(&self) -> v1::MemberSet {
+        let mut set = self.epochs.lock().unwrap().newest().clone();
+        set.epoch += 1;
+        set
+    }
+
+    /// A change of members that these offices sign.
+    pub fn change(&self, next: &v1::MemberSet, signers: &[u8]) -> v1::SignedEntry {
+        let draft = entry::Draft {
+            kind: v1::EntryKind::MembershipChange,
+            visibility: v1::Visibility::Public,
+            subject: Bytes::new(),
+            nonce: [u8::try_from(next.epoch).unwrap(); 16],
+            not_after_ms: now_ms() + 600_000,
+            body: canonical::encode(&v1::MembershipChange {
+                next_members: Some(next.clone()),
+            }),
+        };
+        let keys: Vec<SigningKey> = signers.iter().map(|id| office(*id)).collect();
+        let approvers: Vec<&SigningKey> = keys[1..].iter().collect();
+        entry::compose(&self.chain.id, draft, &keys[0], &approvers)
+    }
+
+    /// Follows the changes of members, as any client does.
+    pub async fn follow(&self, id: u8, epoch: u64) {
+        let began = Instant::now();
+        loop {
+            let known_epoch = self.epochs.lock().unwrap().newest().epoch;
+            if known_epoch >= epoch {
+                return;
+            }
+            let request = v1::GetEpochChangesRequest { known_epoch };
+            let answer = self.ledger(id).await.get_epoch_changes(request).await;
+            let changes = answer.unwrap().into_inner().epoch_changes;
+            self.epochs.lock().unwrap().extend_all(&changes).unwrap();
+            assert!(began.elapsed() < PATIENCE, "epoch {epoch} never came");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the newest checkpoint at `id` is of `epoch`; who cosigned it, by number.
+    pub async fn cosigners(&self, id: u8, epoch: u64) -> Vec<u64> {
+        let began = Instant::now();
+        loop {
+            let request = v1::GetCheckpointRequest::default();
+            let answer = self.ledger(id).await.get_checkpoint(request).await.unwrap();
+            let found = answer.into_inner().checkpoint.unwrap();
+            let certified = self.epochs.lock().unwrap().certify(&found).unwrap();
+            if certified.header().epoch == epoch {
+                return certified.signers().map(|member| member.raft_id).collect();
+            }
+            assert!(began.elapsed() < PATIENCE, "no checkpoint of epoch {epoch}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether a node has this one among its members and is connected to it.
+    pub async fn connected(&self, id: u8, to: u64) -> bool {
+        let address = format!("http://{}", self.nodes[index(id)].admin);
+        let mut admin = AdminServiceClient::connect(address).await.unwrap();
+        let status = admin.get_node_status(v1::GetNodeStatusRequest {}).await;
+        let peers = status.unwrap().into_inner().peers;
+        peers
+            .iter()
+            .any(|peer| peer.raft_id == to && peer.connected)
     }
 
     /// Starts a node and waits for its readiness line.
@@ -496,7 +621,10 @@ impl Cluster {
     }
 
     fn verify(&self, found: &v1::Checkpoint) -> v1::Header {
-        checkpoint::certify(&self.chain.id, &self.chain.members, found)
+        self.epochs
+            .lock()
+            .unwrap()
+            .certify(found)
             .unwrap()
             .header()
             .clone()
@@ -538,6 +666,9 @@ impl Cluster {
         let receipt = answer.into_inner().receipt.unwrap();
         assert_eq!(receipt.envelope, signed.envelope);
         assert_eq!(receipt.signatures, signed.signatures);
+        // From the genesis alone, whatever members have come since.
+        let verified = verify::receipt(&self.chain, &receipt, None).unwrap();
+        assert_eq!(verified.id.to_bytes(), entry_id);
         let header = self.verify(&receipt.checkpoint.unwrap());
         let inclusion = receipt.inclusion.unwrap();
         let path = log::read_path(&inclusion.path).unwrap();

@@ -13,7 +13,7 @@ use cairn_ledger::checkpoint::CertifiedCheckpoint;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::state::MemoryState;
-use cairn_ledger::{canonical, checkpoint};
+use cairn_ledger::{canonical, checkpoint, members};
 use cairn_proto::v1;
 use clap::Subcommand;
 use serde::Serialize;
@@ -24,7 +24,7 @@ use crate::exit::Failure;
 use crate::nodes::next_message;
 use crate::output::{self, count, line};
 use crate::progress::{self, Bar};
-use crate::session::{Patience, Session, certify, ledger_client, passes};
+use crate::session::{Patience, Session, ledger_client, passes, uncertified};
 
 /// `cairn audit …`
 #[derive(Debug, Subcommand)]
@@ -184,7 +184,16 @@ impl<'a> Replay<'a> {
 
     /// A certificate must be for the header that was computed here.
     fn certificate(&mut self, certificate: &v1::Checkpoint) -> Result<(), Failure> {
-        let certified = certify(self.chain, certificate)?;
+        // The members are those that this very replay knows.
+        let header = canonical::decode::<v1::Header>(&certificate.header);
+        let epoch = header
+            .map_err(|error| Failure::InvalidProof(error.to_string()))?
+            .epoch;
+        let members = members::recorded(&self.state, epoch);
+        let members = members.map_err(|error| Failure::Failed(error.to_string()))?;
+        let members = members.unwrap_or_default();
+        let certified = checkpoint::certify(&self.chain.id, &members, certificate);
+        let certified = certified.map_err(uncertified)?;
         let height = certified.header().height;
         let ours = apply::header_at(&self.state, height);
         let ours = ours.map_err(|error| Failure::Failed(error.to_string()))?;

@@ -18,7 +18,7 @@ use crate::certificate::{Certificate, NOT_SHOWN, list};
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::output::{self, count, entries, line};
-use crate::session::{Patience, Session, certify, ledger_client, passes};
+use crate::session::{Patience, Session, ledger_client, passes};
 
 /// `cairn checkpoint …`
 #[derive(Debug, Subcommand)]
@@ -92,8 +92,8 @@ async fn extends_held(
         .map_err(|error| Failure::Failed(format!("cannot read {name}: {error}")))?;
     let held: v1::Checkpoint = canonical::decode(&bytes)
         .map_err(|error| Failure::InvalidProof(format!("{name} is no checkpoint: {error}")))?;
-    let held =
-        certify(&session.chain, &held).map_err(|failure| failure.during(&name.to_string()))?;
+    let held = session.certify(&held).await;
+    let held = held.map_err(|failure| failure.during(&name.to_string()))?;
     let (holds, has) = (held.header().height, newest.header().height);
     if has < holds {
         let node = session.node();
@@ -146,7 +146,7 @@ async fn newer(
     last: Option<&CertifiedCheckpoint>,
     checkpoint: &v1::Checkpoint,
 ) -> Result<Option<CertifiedCheckpoint>, Failure> {
-    let next = session.certify(checkpoint)?;
+    let next = session.certify(checkpoint).await?;
     let Some(last) = last else {
         return Ok(Some(next));
     };
@@ -287,7 +287,7 @@ async fn same_block(session: &Session, certified: &CertifiedCheckpoint) -> Resul
     });
     let answer = answer.await?.into_inner();
     if let Some(checkpoint) = &answer.checkpoint {
-        let theirs = session.certify(checkpoint)?;
+        let theirs = session.certify(checkpoint).await?;
         if theirs.header().height == height && theirs.header_hash() != certified.header_hash() {
             return Err(fork(certified, &theirs));
         }

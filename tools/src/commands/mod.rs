@@ -12,6 +12,7 @@ pub mod genesis;
 pub mod in_order;
 pub mod key;
 pub mod lottery;
+pub mod member;
 pub mod problems;
 pub mod proof;
 mod quotes;
@@ -30,6 +31,7 @@ pub async fn run(global: &Global, noun: Noun) -> Result<(), Failure> {
         Noun::Evidence(command) => evidence::run(global, command).await,
         Noun::Proof(command) => proof::run(global, command).await,
         Noun::Checkpoint(command) => checkpoint::run(global, command).await,
+        Noun::Member(command) => member::run(global, command).await,
         Noun::Audit(command) => audit::run(global, command).await,
     }
 }

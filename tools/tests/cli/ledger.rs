@@ -171,6 +171,7 @@ impl Ledger {
                     path: path.into_iter().map(Hash::to_bytes).collect(),
                 }),
                 checkpoint: Some(self.checkpoint(cosigners)),
+                epoch_changes: vec![],
             }),
             body: self.entry.body.clone(),
             ..v1::ProofFile::default()
@@ -186,6 +187,7 @@ impl Ledger {
             key: Bytes::copy_from_slice(key),
             proof: Some(proof),
             checkpoint: Some(self.checkpoint(4)),
+            epoch_changes: vec![],
         }
     }
 

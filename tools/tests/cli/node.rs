@@ -200,6 +200,7 @@ scripted! {
         }
     }
     watch_checkpoints: v1::WatchCheckpointsRequest => Self::WatchCheckpointsStream,
+    get_epoch_changes: v1::GetEpochChangesRequest => v1::GetEpochChangesResponse,
     get_entry: v1::GetEntryRequest => v1::GetEntryResponse,
     list_entries: v1::ListEntriesRequest => v1::ListEntriesResponse,
     get_inclusion_proof: v1::GetInclusionProofRequest => v1::GetInclusionProofResponse,

@@ -9,7 +9,7 @@ use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::lottery::{bls, seed};
 use crate::state::StateRead;
-use crate::{log, rooms};
+use crate::{log, members, rooms};
 
 /// Tiers of one lottery: a row's tier fits a byte, and a draw stays one pass over each.
 pub const MAX_TIERS: usize = 16;
@@ -52,8 +52,10 @@ pub(super) fn open<S: StateRead + ?Sized>(
     registered(ctx, &rules.registrar, Role::Registrar)?;
     registered(ctx, &rules.institute, Role::Institute)?;
     approved_by(entry, &[&rules.notary])?;
+    let epoch = members::in_force(ctx)?.epoch;
+    let set = members::set_of(ctx, epoch)?;
     require(
-        has_outside_member(&rules, &ctx.chain.members, &[&author.name, &notary.name]),
+        has_outside_member(&rules, &set, &[&author.name, &notary.name]),
         RejectReason::FieldOutOfRange,
     )?;
     require(load(ctx, &entry.id)?.is_none(), RejectReason::LotteryExists)?;

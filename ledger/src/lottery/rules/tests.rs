@@ -56,6 +56,7 @@ fn genesis() -> v1::Genesis {
         peer_id: vec![n; 38].into(),
         seed_key: seed_key(n),
         seed_key_proof: possession(n),
+        ..Default::default()
     };
     let mut authors: Vec<v1::Author> = [
         (ORGANISER, Role::Organiser),

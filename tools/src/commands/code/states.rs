@@ -38,7 +38,9 @@ async fn proven_page(
         client.batch_get_status(request.clone()).await
     });
     let answer = answer.await?.into_inner();
-    let checkpoint = session.certify(&answer.checkpoint.unwrap_or_default())?;
+    let checkpoint = session
+        .certify(&answer.checkpoint.unwrap_or_default())
+        .await?;
     if answer.proofs.len() != codes.len() {
         let (node, asked, found) = (session.node(), codes.len(), answer.proofs.len());
         let message = format!("{node} gave {found} proofs for {asked} codes");

@@ -72,7 +72,9 @@ async fn prove(session: &Session, entries: &[v1::Entry]) -> Result<(), Failure> 
         client.batch_get_inclusion_proofs(request.clone()).await
     });
     let answer = answer.await?.into_inner();
-    let checkpoint = session.certify(&answer.checkpoint.unwrap_or_default())?;
+    let checkpoint = session
+        .certify(&answer.checkpoint.unwrap_or_default())
+        .await?;
     let (size, root) = (checkpoint.header().tree_size, checkpoint.log_root());
     let unproven = |entry: &v1::Entry, why: &dyn std::fmt::Display| {
         let (node, leaf) = (session.node(), entry.leaf_index);

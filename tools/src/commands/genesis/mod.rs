@@ -3,7 +3,7 @@
 //! What holds here: what is written has passed every check that nodes make when they start. What
 //! stays out: the plan's form (`plan`), the shown form (`show`) and the checks themselves (`cairn_ledger::genesis`).
 
-mod plan;
+pub(crate) mod plan;
 mod show;
 
 use std::fs::File;

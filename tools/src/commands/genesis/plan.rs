@@ -32,6 +32,7 @@ A plan:
   peer_id = "12D3Koo…"
   seed_key = "…"
   seed_key_proof = "…"
+  office_key = "…"                # an author's key below, that signs changes of members
 
   [[author]]                      # a key that may sign entries
   public_key = "…"
@@ -116,7 +117,8 @@ impl Default for Limits {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Member {
+pub(crate) struct Member {
+    #[serde(default)]
     raft_id: u64,
     institution: String,
     role: MemberRole,
@@ -128,6 +130,10 @@ struct Member {
     seed_key: Bytes,
     #[serde(deserialize_with = "hex_bytes")]
     seed_key_proof: Bytes,
+    #[serde(default, deserialize_with = "hex_bytes")]
+    office_key: Bytes,
+    #[serde(default)]
+    address: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,7 +160,7 @@ struct Mandate {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum MemberRole {
+pub(crate) enum MemberRole {
     Notary,
     Government,
     Institute,
@@ -258,7 +264,7 @@ impl Limits {
 }
 
 impl Member {
-    fn format(self) -> v1::Member {
+    pub(crate) fn format(self) -> v1::Member {
         let role = match self.role {
             MemberRole::Notary => v1::Role::Notary,
             MemberRole::Government => v1::Role::Government,
@@ -272,6 +278,8 @@ impl Member {
             peer_id: self.peer_id,
             seed_key: self.seed_key,
             seed_key_proof: self.seed_key_proof,
+            office_key: self.office_key,
+            address: self.address,
         }
     }
 }
@@ -317,7 +325,7 @@ impl Mandate {
     }
 }
 
-fn hex_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+pub(crate) fn hex_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
     let text = String::deserialize(from)?;
     bytes_of(&text).map_err(D::Error::custom)
 }
@@ -333,7 +341,7 @@ fn bytes_of(text: &str) -> Result<Bytes, &'static str> {
     bytes.map_err(|_| "must be hex digits, as cairn key show prints them")
 }
 
-fn peer_id<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+pub(crate) fn peer_id<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
     let text = String::deserialize(from)?;
     let id = text.parse::<PeerId>();
     let id = id.map_err(|_| D::Error::custom("must be a peer id, as cairn key show prints it"))?;

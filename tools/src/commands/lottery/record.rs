@@ -147,7 +147,9 @@ impl Record {
                 client.batch_get_inclusion_proofs(request.clone()).await
             });
             let answer = answer.await?.into_inner();
-            let checkpoint = session.certify(&answer.checkpoint.unwrap_or_default())?;
+            let checkpoint = session
+                .certify(&answer.checkpoint.unwrap_or_default())
+                .await?;
             let size = checkpoint.header().tree_size;
             if answer.proofs.len() != page.len() {
                 return Err(not_in_log(page[0], &"a proof is missing"));
