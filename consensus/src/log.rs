@@ -305,13 +305,15 @@ impl RaftLogStorage<Types> for RaftLog {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let first_gone = last_log_id.map_or(0, |last| last.index + 1);
+        self.store
+            .truncate_from(first_gone)
+            .map_err(io::Error::other)?;
+        // Afterwards: a sync that began before would call entries durable that are gone.
         self.durable.send_modify(|now| {
             now.truncations += 1;
             now.next = now.next.min(first_gone);
         });
-        self.store
-            .truncate_from(first_gone)
-            .map_err(io::Error::other)
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {

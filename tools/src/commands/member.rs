@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cairn_ledger::entry;
-use cairn_ledger::{canonical, members};
+use cairn_ledger::{canonical, members, policy};
 use cairn_proto::v1;
 use clap::{Args, Subcommand};
 use ed25519_dalek::SigningKey;
@@ -206,7 +206,9 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         }
         Command::Propose(propose) => {
             let next = Plan::read(&propose.plan)?.next(in_force.clone())?;
-            let key = key_file::author(&propose.key)?;
+            policy::check(&next)
+                .map_err(|error| Failure::Failed(format!("the plan's policy: {error}")))?;
+            let key = office_key(&in_force, &propose.key)?;
             let body = canonical::encode(&v1::MembershipChange {
                 next_members: Some(next),
             });
@@ -221,7 +223,9 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         }
         Command::Approve(approve) => {
             let mut entry = read(&approve.draft)?;
-            let key = key_file::author(&approve.key)?;
+            // Nobody signs what is nothing any more.
+            change_of(&entry, &in_force)?;
+            let key = office_key(&in_force, &approve.key)?;
             sign(&session, &mut entry, &key);
             write(&approve.draft, &entry)?;
             told(global, &in_force, &entry)
@@ -229,6 +233,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Submit { draft } => {
             let entry = read(&draft)?;
             told(global, &in_force, &entry)?;
+            enough_offices(&in_force, &entry, &draft)?;
             let status = session.submit(&entry, v1::WaitFor::Certified).await?;
             let recorded = Recorded {
                 entry_id: entry_id(&entry).to_string(),
@@ -277,15 +282,26 @@ fn read(path: &Path) -> Result<v1::SignedEntry, Failure> {
     canonical::decode(message).map_err(|_| none())
 }
 
-/// What a draft changes, and who has signed it.
-#[derive(Debug, Serialize)]
-struct Told {
-    entry_id: String,
-    next: Shown,
-    signed_by: Vec<String>,
+/// A key file's key, which must be that of a member's office.
+fn office_key(in_force: &v1::MemberSet, path: &Path) -> Result<SigningKey, Failure> {
+    let key = key_file::author(path)?;
+    match office(in_force, key.verifying_key().as_bytes()) {
+        Some(_) => Ok(key),
+        None => Err(Failure::Failed(format!(
+            "{} is the key of no member's office, and its signature would make the draft void; \
+             cairn member show -o json lists the offices' keys",
+            path.display()
+        ))),
+    }
 }
 
-fn told(global: &Global, in_force: &v1::MemberSet, entry: &v1::SignedEntry) -> Result<(), Failure> {
+fn office<'a>(in_force: &'a v1::MemberSet, key: &[u8]) -> Option<&'a v1::Member> {
+    let mut members = in_force.members.iter();
+    members.find(|member| !key.is_empty() && member.office_key == key)
+}
+
+/// The set that a draft asks for, if it still follows the one in force.
+fn change_of(entry: &v1::SignedEntry, in_force: &v1::MemberSet) -> Result<v1::MemberSet, Failure> {
     let body: v1::MembershipChange = canonical::decode(&entry.body)
         .map_err(|error| Failure::Failed(format!("the draft's body: {error}")))?;
     let envelope: v1::Envelope = canonical::decode(&entry.envelope)
@@ -294,26 +310,107 @@ fn told(global: &Global, in_force: &v1::MemberSet, entry: &v1::SignedEntry) -> R
         let message = "the draft's body is not the one that was signed";
         return Err(Failure::Failed(message.to_owned()));
     }
-    let office = |signature: &v1::Signature| {
-        let mut members = in_force.members.iter();
-        let member = members.find(|m| m.office_key == signature.public_key);
-        member.map_or_else(
-            || {
-                format!(
-                    "{} (no member's office)",
-                    hex::encode(&signature.public_key)
-                )
-            },
-            |member| member.institution.clone(),
-        )
+    let next = body.next_members.unwrap_or_default();
+    if next.epoch != in_force.epoch + 1 {
+        return Err(Failure::Failed(format!(
+            "the draft follows epoch {}, and the members are in epoch {} now; propose the change \
+             again, and have it signed again",
+            next.epoch.saturating_sub(1),
+            in_force.epoch
+        )));
+    }
+    Ok(next)
+}
+
+/// What the rules will ask for: offices only, and enough of them.
+fn enough_offices(
+    in_force: &v1::MemberSet,
+    entry: &v1::SignedEntry,
+    draft: &Path,
+) -> Result<(), Failure> {
+    let mut signers = Vec::new();
+    for signature in &entry.signatures {
+        let member = office(in_force, &signature.public_key).ok_or_else(|| {
+            Failure::Failed(format!(
+                "{} signed the draft and is no member's office, which makes it void; propose the \
+                 change again",
+                hex::encode(&signature.public_key)
+            ))
+        })?;
+        signers.push(member);
+    }
+    if policy::satisfies(in_force, &signers) {
+        return Ok(());
+    }
+    let policy = in_force.policy.unwrap_or_default();
+    Err(Failure::QuorumNotMet(format!(
+        "{} of the {} offices that are needed, from {} roles, have signed; the next one signs with: \
+         cairn member approve {} --key <office key>",
+        signers.len(),
+        policy.threshold,
+        policy.min_roles,
+        draft.display()
+    )))
+}
+
+/// What becomes of each member whom a change is about, in words.
+fn differences(old: &v1::MemberSet, next: &v1::MemberSet) -> Vec<String> {
+    let stays = |id| next.members.iter().find(|member| member.raft_id == id);
+    let mut told = Vec::new();
+    for member in &old.members {
+        let (id, name) = (member.raft_id, &member.institution);
+        let Some(new) = stays(id) else {
+            told.push(format!("{id}  {name} leaves"));
+            continue;
+        };
+        let fields = [
+            ("cosigning key", member.cosign_key != new.cosign_key),
+            ("peer id", member.peer_id != new.peer_id),
+            ("seed key", member.seed_key != new.seed_key),
+            ("office key", member.office_key != new.office_key),
+            ("role", member.role != new.role),
+            ("address", member.address != new.address),
+        ];
+        let changed: Vec<&str> = fields.iter().filter(|f| f.1).map(|f| f.0).collect();
+        if !changed.is_empty() {
+            told.push(format!("{id}  {name} gets another {}", changed.join(", ")));
+        }
+    }
+    let new = next.members.iter().filter(|member| member.raft_id == 0);
+    told.extend(new.map(|member| format!("new  {} comes in", member.institution)));
+    if old.policy != next.policy {
+        told.push("the policy becomes another".to_owned());
+    }
+    told
+}
+
+/// What a draft changes, and who has signed it.
+#[derive(Debug, Serialize)]
+struct Told {
+    entry_id: String,
+    changes: Vec<String>,
+    next: Shown,
+    signed_by: Vec<String>,
+}
+
+fn told(global: &Global, in_force: &v1::MemberSet, entry: &v1::SignedEntry) -> Result<(), Failure> {
+    let next = change_of(entry, in_force)?;
+    let signer = |signature: &v1::Signature| match office(in_force, &signature.public_key) {
+        Some(member) => member.institution.clone(),
+        None => format!(
+            "{} (no member's office)",
+            hex::encode(&signature.public_key)
+        ),
     };
     let told = Told {
         entry_id: entry_id(entry).to_string(),
-        next: Shown::of(&body.next_members.unwrap_or_default()),
-        signed_by: entry.signatures.iter().map(office).collect(),
+        changes: differences(in_force, &next),
+        next: Shown::of(&next),
+        signed_by: entry.signatures.iter().map(signer).collect(),
     };
     output::print(global, &told, |told| {
-        let mut lines = told.next.table();
+        let mut lines = vec![line("changes", told.changes.join("\n"))];
+        lines.extend(told.next.table());
         lines.push(line("signed by", told.signed_by.join("\n")));
         lines.push(line("entry", &told.entry_id));
         lines
