@@ -4,6 +4,9 @@
 //! changes, computed here from the certified set in force, before its key signs. What stays out:
 //! starting and stopping nodes, and whether a change is allowed, which the rules decide.
 
+mod plan;
+mod shown;
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -12,18 +15,17 @@ use cairn_ledger::{canonical, members, policy};
 use cairn_proto::v1;
 use clap::{Args, Subcommand};
 use ed25519_dalek::SigningKey;
-use libp2p_identity::PeerId;
 use prost::Message as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::certificate::role_in_words;
 use crate::cli::Global;
-use crate::commands::genesis::plan;
 use crate::exit::Failure;
 use crate::key_file;
 use crate::output::{self, count, line};
 use crate::session::Session;
 use crate::submit::{draft, entry_id};
+use plan::Plan;
+use shown::{Shown, told};
 
 /// What `cairn member propose --help` ends with.
 const EXAMPLE: &str = r#"Example:
@@ -99,100 +101,6 @@ pub struct Approve {
     /// The key file of a member's office
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Plan {
-    remove: Vec<u64>,
-    add: Vec<plan::Member>,
-    rotate: Vec<Rotate>,
-    policy: Policy,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rotate {
-    raft_id: u64,
-    #[serde(default, deserialize_with = "plan::hex_bytes")]
-    cosign_key: Bytes,
-    #[serde(default)]
-    peer_id: Option<PeerIdText>,
-    #[serde(default, deserialize_with = "plan::hex_bytes")]
-    office_key: Bytes,
-    #[serde(default, deserialize_with = "plan::hex_bytes")]
-    seed_key: Bytes,
-    #[serde(default, deserialize_with = "plan::hex_bytes")]
-    seed_key_proof: Bytes,
-    address: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct PeerIdText(#[serde(deserialize_with = "plan::peer_id")] Bytes);
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Policy {
-    threshold: Option<u32>,
-    min_roles: Option<u32>,
-    detect_only: Option<bool>,
-}
-
-impl Plan {
-    fn read(path: &Path) -> Result<Plan, Failure> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Failed(format!("cannot read the plan {name}: {error}")))?;
-        toml::from_str(&text)
-            .map_err(|error| Failure::Failed(format!("{name}: {}", error.to_string().trim_end())))
-    }
-
-    /// The set that follows `set` by this plan.
-    fn next(self, mut set: v1::MemberSet) -> Result<v1::MemberSet, Failure> {
-        set.epoch += 1;
-        let none = |raft_id| Failure::Failed(format!("no member has raft_id {raft_id}"));
-        for raft_id in self.remove {
-            let at = set.members.iter().position(|m| m.raft_id == raft_id);
-            set.members.remove(at.ok_or_else(|| none(raft_id))?);
-        }
-        for rotate in self.rotate {
-            let raft_id = rotate.raft_id;
-            let mut members = set.members.iter_mut();
-            let member = members.find(|m| m.raft_id == raft_id);
-            rotate.apply(member.ok_or_else(|| none(raft_id))?);
-        }
-        set.members
-            .extend(self.add.into_iter().map(|add| v1::Member {
-                raft_id: 0,
-                ..add.format()
-            }));
-        let policy = set.policy.get_or_insert_default();
-        policy.threshold = self.policy.threshold.unwrap_or(policy.threshold);
-        policy.min_roles = self.policy.min_roles.unwrap_or(policy.min_roles);
-        policy.detect_only = self.policy.detect_only.unwrap_or(policy.detect_only);
-        Ok(set)
-    }
-}
-
-impl Rotate {
-    fn apply(self, member: &mut v1::Member) {
-        let set = |field: &mut Bytes, key: Bytes| {
-            if !key.is_empty() {
-                *field = key;
-            }
-        };
-        set(&mut member.cosign_key, self.cosign_key);
-        set(&mut member.office_key, self.office_key);
-        set(&mut member.seed_key, self.seed_key);
-        set(&mut member.seed_key_proof, self.seed_key_proof);
-        set(
-            &mut member.peer_id,
-            self.peer_id.map_or_else(Bytes::new, |text| text.0),
-        );
-        if let Some(address) = self.address {
-            member.address = address;
-        }
-    }
 }
 
 /// Runs a command.
@@ -353,71 +261,6 @@ fn enough_offices(
     )))
 }
 
-/// What becomes of each member whom a change is about, in words.
-fn differences(old: &v1::MemberSet, next: &v1::MemberSet) -> Vec<String> {
-    let stays = |id| next.members.iter().find(|member| member.raft_id == id);
-    let mut told = Vec::new();
-    for member in &old.members {
-        let (id, name) = (member.raft_id, &member.institution);
-        let Some(new) = stays(id) else {
-            told.push(format!("{id}  {name} leaves"));
-            continue;
-        };
-        let fields = [
-            ("cosigning key", member.cosign_key != new.cosign_key),
-            ("peer id", member.peer_id != new.peer_id),
-            ("seed key", member.seed_key != new.seed_key),
-            ("office key", member.office_key != new.office_key),
-            ("role", member.role != new.role),
-            ("address", member.address != new.address),
-        ];
-        let changed: Vec<&str> = fields.iter().filter(|f| f.1).map(|f| f.0).collect();
-        if !changed.is_empty() {
-            told.push(format!("{id}  {name} gets another {}", changed.join(", ")));
-        }
-    }
-    let new = next.members.iter().filter(|member| member.raft_id == 0);
-    told.extend(new.map(|member| format!("new  {} comes in", member.institution)));
-    if old.policy != next.policy {
-        told.push("the policy becomes another".to_owned());
-    }
-    told
-}
-
-/// What a draft changes, and who has signed it.
-#[derive(Debug, Serialize)]
-struct Told {
-    entry_id: String,
-    changes: Vec<String>,
-    next: Shown,
-    signed_by: Vec<String>,
-}
-
-fn told(global: &Global, in_force: &v1::MemberSet, entry: &v1::SignedEntry) -> Result<(), Failure> {
-    let next = change_of(entry, in_force)?;
-    let signer = |signature: &v1::Signature| match office(in_force, &signature.public_key) {
-        Some(member) => member.institution.clone(),
-        None => format!(
-            "{} (no member's office)",
-            hex::encode(&signature.public_key)
-        ),
-    };
-    let told = Told {
-        entry_id: entry_id(entry).to_string(),
-        changes: differences(in_force, &next),
-        next: Shown::of(&next),
-        signed_by: entry.signatures.iter().map(signer).collect(),
-    };
-    output::print(global, &told, |told| {
-        let mut lines = vec![line("changes", told.changes.join("\n"))];
-        lines.extend(told.next.table());
-        lines.push(line("signed by", told.signed_by.join("\n")));
-        lines.push(line("entry", &told.entry_id));
-        lines
-    });
-    Ok(())
-}
-
 #[derive(Debug, Serialize)]
 struct Recorded {
     entry_id: String,
@@ -433,76 +276,100 @@ impl Recorded {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Member {
-    raft_id: u64,
-    institution: String,
-    role: &'static str,
-    cosign_key: String,
-    peer_id: String,
-    office_key: String,
-    address: String,
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
 
-/// A set of members in plain values.
-#[derive(Debug, Serialize)]
-struct Shown {
-    epoch: u64,
-    threshold: u32,
-    min_roles: u32,
-    detect_only: bool,
-    members: Vec<Member>,
-}
+    fn office_of(raft_id: u64) -> SigningKey {
+        SigningKey::from_bytes(&[u8::try_from(raft_id).unwrap(); 32])
+    }
 
-impl Shown {
-    fn of(set: &v1::MemberSet) -> Shown {
-        let policy = set.policy.unwrap_or_default();
-        let member = |member: &v1::Member| Member {
-            raft_id: member.raft_id,
-            institution: member.institution.clone(),
-            role: role_in_words(member.role()),
-            cosign_key: hex::encode(&member.cosign_key),
-            peer_id: PeerId::from_bytes(&member.peer_id).map_or_else(
-                |_| hex::encode(&member.peer_id),
-                |peer_id| peer_id.to_string(),
-            ),
-            office_key: hex::encode(&member.office_key),
-            address: member.address.clone(),
-        };
-        Shown {
-            epoch: set.epoch,
-            threshold: policy.threshold,
-            min_roles: policy.min_roles,
-            detect_only: policy.detect_only,
-            members: set.members.iter().map(member).collect(),
+    fn member(raft_id: u64) -> v1::Member {
+        let office_key = office_of(raft_id).verifying_key().to_bytes().to_vec();
+        v1::Member {
+            raft_id,
+            institution: format!("institution {raft_id}"),
+            role: if raft_id.is_multiple_of(2) { 1 } else { 2 },
+            cosign_key: vec![raft_id as u8; 32].into(),
+            office_key: office_key.into(),
+            ..v1::Member::default()
         }
     }
 
-    fn table(&self) -> Vec<(String, String)> {
-        let members = self.members.iter().map(|member| {
-            let number = match member.raft_id {
-                0 => "new".to_owned(),
-                raft_id => raft_id.to_string(),
-            };
-            let Member {
-                institution, role, ..
-            } = member;
-            let cosign = &member.cosign_key;
-            format!("{number}  {institution} ({role})\n   cosigns as {cosign}")
-        });
-        let mut certified = format!(
-            "{} of {} members, from {} roles",
-            self.threshold,
-            self.members.len(),
-            self.min_roles
-        );
-        if self.detect_only {
-            certified.push_str("; forks are only detected");
+    fn in_force() -> v1::MemberSet {
+        v1::MemberSet {
+            epoch: 4,
+            members: (1..=4).map(member).collect(),
+            policy: Some(v1::QuorumPolicy {
+                threshold: 3,
+                min_roles: 2,
+                detect_only: false,
+            }),
         }
-        vec![
-            line("epoch", self.epoch),
-            line("certified by", certified),
-            line("members", members.collect::<Vec<_>>().join("\n")),
-        ]
+    }
+
+    fn draft_of(next: v1::MemberSet, signers: &[u64]) -> v1::SignedEntry {
+        let body = canonical::encode(&v1::MembershipChange {
+            next_members: Some(next),
+        });
+        let envelope = canonical::encode(&v1::Envelope {
+            body_hash: cairn_ledger::hash::plain(&body).to_bytes(),
+            ..v1::Envelope::default()
+        });
+        let sign = |id: &u64| v1::Signature {
+            public_key: office_of(*id).verifying_key().to_bytes().to_vec().into(),
+            ..v1::Signature::default()
+        };
+        v1::SignedEntry {
+            envelope,
+            body,
+            signatures: signers.iter().map(sign).collect(),
+        }
+    }
+
+    #[test]
+    fn only_offices_and_enough_of_them_hand_a_draft_in() {
+        let (old, path) = (in_force(), Path::new("change.draft"));
+        let judged = |signers: &[u64]| enough_offices(&old, &draft_of(in_force(), signers), path);
+        assert!(judged(&[1, 2, 3]).is_ok());
+        assert!(judged(&[1, 2, 3, 4]).is_ok());
+        let few = judged(&[1, 2]).unwrap_err();
+        assert_eq!(few.exit_code(), 11);
+        assert!(few.to_string().contains("2 of the 3"), "{few}");
+        let stranger = judged(&[1, 2, 3, 9]).unwrap_err();
+        assert!(stranger.to_string().contains("no member's office"));
+    }
+
+    #[test]
+    fn a_draft_for_another_epoch_or_with_another_body_is_nothing_any_more() {
+        let old = in_force();
+        let mut next = in_force();
+        next.epoch = 5;
+        let mut draft = draft_of(next.clone(), &[1]);
+        assert_eq!(change_of(&draft, &old).unwrap(), next);
+        draft.body = draft_of(in_force(), &[1]).body;
+        assert!(change_of(&draft, &old).is_err());
+        let late = change_of(&draft_of(in_force(), &[1]), &old).unwrap_err();
+        assert!(late.to_string().contains("epoch 4 now"), "{late}");
+    }
+
+    #[test]
+    fn what_a_draft_changes_is_said_in_words() {
+        let mut next = in_force();
+        next.members.remove(3);
+        next.members[1].cosign_key = vec![9; 32].into();
+        next.members.push(v1::Member {
+            raft_id: 0,
+            ..member(7)
+        });
+        let told = shown::differences(&in_force(), &next);
+        let expected = [
+            "2  institution 2 gets another cosigning key",
+            "4  institution 4 leaves",
+            "new  institution 7 comes in",
+        ];
+        assert_eq!(told, expected);
+        assert!(shown::differences(&next, &next).len() == 1, "the new one");
     }
 }
