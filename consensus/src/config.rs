@@ -122,6 +122,12 @@ pub enum InitError {
     /// It was formed before, or this node already takes part in it. Nothing to do.
     #[error("this node already has a Raft log: the cluster is formed")]
     AlreadyFormed,
+    /// Too few of the other members were there to say what this node promised before. Start them
+    /// and try again; where this node has stopped, its log says why.
+    #[error(
+        "this node still asks the other members what it promised before: start them, then try again"
+    )]
+    Asking,
     /// Raft refused or stopped.
     #[error("Raft: {0}")]
     Raft(String),

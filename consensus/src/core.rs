@@ -40,6 +40,7 @@ use crate::membership::{self, Follower};
 use crate::network::{Clock, Inbound, Lane, Network};
 use crate::raft::{self, Leadership, RaftHandle};
 use crate::raft_network::RaftNetworks;
+use crate::recall::Recall;
 use crate::sequencer::{Queue, Sequencer};
 use crate::snapshot::install::Installer;
 use crate::snapshot::receive::Receiver;
@@ -53,6 +54,8 @@ use crate::{gossip, inbound, locked};
 
 /// How long a member may take to become leader when it is asked to: one round of votes.
 const TRANSFER: Duration = Duration::from_millis(1_000);
+/// How long forming a cluster waits for the other members: they may be on their way up.
+const FORM: Duration = Duration::from_secs(15);
 
 /// What all parts of a running node share.
 pub(crate) struct Shared {
@@ -69,6 +72,8 @@ pub(crate) struct Shared {
     tracker: Arc<Tracker>,
     queue: Arc<Queue>,
     pub(crate) stopped: watch::Sender<Option<String>>,
+    /// Whether enough others said what this node promised before: until then it takes no part.
+    pub(crate) ready: watch::Sender<bool>,
     reachable: watch::Sender<Arc<v1::MemberSet>>,
     pub(crate) early_leader: inbound::EarlyLeader,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -81,8 +86,9 @@ pub struct Core {
 }
 
 impl Core {
-    /// Starts the member on its disks. Takes part in elections if the cluster was formed before;
-    /// else waits for [`Core::initialize`] here or elsewhere.
+    /// Starts the member on its disks. Takes part as soon as enough of the other members have said
+    /// what it promised before; if the cluster is not formed yet, waits for [`Core::initialize`]
+    /// here or elsewhere.
     pub async fn start(config: CoreConfig) -> Result<Core, StartError> {
         Self::start_as(config, Standing::Member).await
     }
@@ -160,6 +166,7 @@ impl Core {
 
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let (stopped, stopped_seen) = watch::channel(None);
+        let (ready, _) = watch::channel(false);
         let submitter = Arc::new(Submitter {
             chain: chain.clone(),
             store: store.clone(),
@@ -219,6 +226,15 @@ impl Core {
             reachable: reachable.clone(),
         };
         tasks.extend(follower.spawn());
+        let recall = Recall {
+            me,
+            raft: raft.clone(),
+            cosigner: cosigner.clone(),
+            network: network.clone(),
+            ready: ready.clone(),
+            stopped: stopped.clone(),
+        };
+        tasks.push(tokio::spawn(recall.run()));
         Ok(Core {
             shared: Arc::new(Shared {
                 me,
@@ -234,6 +250,7 @@ impl Core {
                 tracker,
                 queue,
                 stopped,
+                ready,
                 reachable,
                 early_leader: inbound::EarlyLeader::default(),
                 tasks: Mutex::new(tasks),
@@ -243,6 +260,11 @@ impl Core {
 
     /// Forms the cluster of the genesis members. Once, on one node, by an operator's hand.
     pub async fn initialize(&self) -> Result<(), InitError> {
+        let mut ready = self.shared.ready.subscribe();
+        let asked = tokio::time::timeout(FORM, ready.wait_for(|ready| *ready)).await;
+        asked
+            .map_err(|_| InitError::Asking)?
+            .map_err(|_| InitError::Asking)?;
         let members = self.shared.chain.members.members.iter();
         let members: BTreeMap<u64, EmptyNode> = members
             .map(|member| (member.raft_id, EmptyNode {}))
@@ -364,6 +386,15 @@ impl Core {
         Ok(self.shared.store.list_equivocations()?)
     }
 
+    /// At most `limit` of these behind the one with the hash `after`, ascending by hash.
+    pub fn equivocations_after(
+        &self,
+        after: Option<&Hash>,
+        limit: usize,
+    ) -> Result<Vec<(Hash, v1::Equivocation)>, StateError> {
+        Ok(self.shared.store.equivocations_after(after, limit)?)
+    }
+
     /// Why this node stopped taking part, as soon as it does.
     pub fn stopped(&self) -> watch::Receiver<Option<String>> {
         self.shared.stopped.subscribe()
@@ -384,11 +415,12 @@ impl Core {
         CoreStatus {
             raft_id: shared.me,
             raft_state: match metrics.state {
+                ServerState::Shutdown => "shutdown",
+                _ if !*shared.ready.borrow() => "asking",
                 ServerState::Leader => "leader",
                 ServerState::Follower => "follower",
                 ServerState::Candidate => "candidate",
                 ServerState::Learner => "learner",
-                ServerState::Shutdown => "shutdown",
             },
             term: metrics.current_term,
             leader: metrics.current_leader,

@@ -3,7 +3,8 @@
 //! What holds here: a vote or an append must name its sender as the candidate or leader; an append
 //! whose proposal is stamped too far ahead of this node's clock is dropped as if it were lost, so
 //! that a leader with a wrong clock cannot commit; whoever is no member (any more) is not heard, so it
-//! can neither campaign nor lead nor cosign. What stays out: who may connect at all. The transport
+//! can neither campaign nor lead nor cosign; and before this node knows what it promised before
+//! (`recall`), it neither votes nor acknowledges. What stays out: who may connect at all. The transport
 //! has checked that.
 
 use std::collections::BTreeSet;
@@ -28,9 +29,12 @@ use crate::sequencer::timestamp_of;
 use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes};
 
 /// A million blocks a second take 140,000 years to get there.
-const MAX_TERM_OR_INDEX: u64 = 1 << 62;
+pub(crate) const MAX_TERM_OR_INDEX: u64 = 1 << 62;
 /// Changes of members in one answer: a few kilobytes each.
 const MAX_CHANGES: usize = 100;
+
+/// What a node that asks the others says to who wants more than answers.
+const NOT_READY: &str = "not ready: this node still asks the other members what it promised before";
 
 /// How far ahead of a follower's clock a proposal may be stamped.
 pub const MAX_AHEAD_MS: u64 = 2_000;
@@ -41,21 +45,34 @@ pub(crate) async fn handle(
     lane: Lane,
     request: Bytes,
 ) -> Result<Bytes, String> {
+    if lane == Lane::Control
+        && let Some((Kind::Recall, _)) = Kind::split(&request)
+    {
+        // Whoever left may have to vote for the change that lets it go.
+        return recall(shared, from).await;
+    }
     if !shared.cosigner.epochs().borrow().has(from) {
         // It left, and its node may still run; or it has come in, and this node has yet to hear.
         return Err(format!("{from} is no member, as far as this node knows"));
     }
     match lane {
         Lane::Forward => shared.submitter.forwarded(&request).await,
+        Lane::Snapshot if !*shared.ready.borrow() => Err(NOT_READY.to_owned()),
         Lane::Snapshot => shared.receiver.handle(from, request).await,
         Lane::Control | Lane::Append => {
             let (kind, body) = Kind::split(&request).ok_or("an unknown kind of request")?;
             match kind {
+                Kind::Append | Kind::Vote | Kind::PreVote | Kind::TransferLeader
+                    if !*shared.ready.borrow() =>
+                {
+                    Err(NOT_READY.to_owned())
+                }
                 Kind::Append => append(shared, from, &body).await,
                 Kind::Vote | Kind::PreVote => vote(shared, from, kind, &body).await,
                 Kind::TransferLeader => transfer(shared, from, &body).await,
                 Kind::Cosignature => cosignature(shared, from, body),
                 Kind::Epochs => epochs(shared, &body),
+                Kind::Recall => recall(shared, from).await,
             }
         }
     }
@@ -196,6 +213,31 @@ fn epochs(shared: &Shared, body: &[u8]) -> Result<Bytes, String> {
     let changes = epochs.changes_after(request.known_epoch).iter();
     let answer = v1::EpochsResponse {
         epoch_changes: changes.take(MAX_CHANGES).cloned().collect(),
+    };
+    Ok(answer.encode_to_vec().into())
+}
+
+/// What this node knows of the promises of `from`.
+async fn recall(shared: &Shared, from: u64) -> Result<Bytes, String> {
+    let (had, epoch) = {
+        let epochs = shared.cosigner.epochs();
+        let epochs = epochs.borrow();
+        (epochs.had(from), epochs.newest().epoch)
+    };
+    if !had {
+        return Err(format!(
+            "{from} never was a member, as far as this node knows"
+        ));
+    }
+    if shared.stopped.borrow().is_some() {
+        return Err("this node has stopped".to_owned());
+    }
+    let term = |state: &openraft::RaftState<Types>| state.vote_ref().leader_id.term;
+    let term = shared.raft.with_raft_state(term).await;
+    let answer = v1::RecallResponse {
+        cosigned: shared.cosigner.witnessed(from),
+        term: term.map_err(|error| error.to_string())?,
+        epoch,
     };
     Ok(answer.encode_to_vec().into())
 }

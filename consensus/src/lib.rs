@@ -25,6 +25,7 @@ mod membership;
 pub mod network;
 mod raft;
 mod raft_network;
+mod recall;
 mod sequencer;
 mod snapshot;
 mod state_machine;

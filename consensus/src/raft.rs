@@ -49,19 +49,25 @@ pub(crate) async fn follow(
         });
         if let Err(fatal) = running {
             tracing::error!(%fatal, "Raft has stopped; this node serves reads until it is restarted");
-            stopped.send_replace(Some(fatal.to_string()));
+            first_reason(&stopped, fatal.to_string());
             return;
         }
         if metrics.changed().await.is_err() {
-            stopped.send_if_modified(|known| {
-                known.is_none() && {
-                    *known = Some("Raft was shut down".to_owned());
-                    true
-                }
-            });
+            first_reason(&stopped, "Raft was shut down".to_owned());
             return;
         }
     }
+}
+
+/// Notes why this node stopped. That Raft ended, because something else stopped it, is no news.
+fn first_reason(stopped: &watch::Sender<Option<String>>, reason: String) {
+    stopped.send_if_modified(|known| {
+        let first = known.is_none();
+        if first {
+            *known = Some(reason);
+        }
+        first
+    });
 }
 
 /// Shuts Raft down as soon as another part of the node must not go on.

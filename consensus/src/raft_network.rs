@@ -56,6 +56,7 @@ pub(crate) enum Kind {
     TransferLeader = 4,
     Cosignature = 5,
     Epochs = 6,
+    Recall = 7,
 }
 
 impl Kind {
@@ -67,6 +68,7 @@ impl Kind {
             4 => Kind::TransferLeader,
             5 => Kind::Cosignature,
             6 => Kind::Epochs,
+            7 => Kind::Recall,
             _ => return None,
         };
         Some((kind, request.slice(1..)))

@@ -16,7 +16,8 @@ pub struct PeerView {
 pub struct CoreStatus {
     /// This member.
     pub raft_id: u64,
-    /// "leader", "follower", "candidate", "learner" or "shutdown".
+    /// "leader", "follower", "candidate", "learner" or "shutdown"; "asking" as long as this node
+    /// takes no part because too few others have said what it promised before.
     pub raft_state: &'static str,
     /// Raft's term.
     pub term: u64,

@@ -269,7 +269,15 @@ impl Submitter {
             .network
             .call(leader, Lane::Forward, request.encode_to_vec().into());
         let unreachable = || vec![Err(SubmitRefused::Unreachable); batch.len()];
-        let response = match tokio::time::timeout(self.deadline, call).await {
+        // A leader that is cut off does not answer; as soon as it is another's turn there is no
+        // reason to wait for it.
+        let mut leadership = self.leadership.clone();
+        let answered = tokio::select! {
+            biased;
+            answered = tokio::time::timeout(self.deadline, call) => answered,
+            _ = leadership.wait_for(|now| now.leader != Some(leader)) => return unreachable(),
+        };
+        let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 tracing::info!(leader, %error, "forwarding failed");

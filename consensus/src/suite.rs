@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_sim::fixture;
 use cairn_storage::rocks::{Memory, Purpose};
 use cairn_storage::{
     Disk, Generations, LogStore, RocksDisk, RocksGenerations, SignGuard, SimDisk, SimGenerations,
@@ -26,10 +27,6 @@ use crate::snapshot::install::Installer;
 use crate::snapshot::{Copies, CopyRules};
 use crate::state_machine::StateMachine;
 use crate::types::{Runtime, Types};
-
-#[path = "../tests/simulation/fixture.rs"]
-#[allow(dead_code, reason = "the suite needs no entries")]
-mod fixture;
 
 /// What lives as long as one test.
 #[allow(dead_code)]

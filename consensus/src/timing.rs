@@ -47,6 +47,8 @@ impl Timing {
             election_timeout_max: millis(self.election.1),
             // Off by default: a node that comes back must not unseat a leader that others hear.
             enable_pre_vote: Some(true),
+            // Switched on as soon as enough others were asked what this node promised (`recall`).
+            enable_elect: false,
             // A restarted leader asks for votes again: its first proposal flags a checkpoint.
             enable_leader_restore: Some(false),
             // Copies are made by apply and purging follows them (`snapshot`), never by openraft's own

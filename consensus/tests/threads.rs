@@ -2,10 +2,6 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-// The simulator's.
-#[path = "simulation/fixture.rs"]
-mod fixture;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,10 +13,9 @@ use cairn_consensus::{
     CopyRules, Core, CoreConfig, Inbound, Io, Lane, Network, NetworkError, SystemClock, Timing,
 };
 use cairn_proto::v1;
+use cairn_sim::fixture::Ledger;
 use cairn_storage::{Memory, Purpose, RocksDisk, RocksGenerations, wait_until_closed};
 use tokio::time::Instant;
-
-use crate::fixture::Ledger;
 
 const MEMBERS: u64 = 3;
 

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod code;
 pub mod entry;
 pub mod epochs;
+pub mod equivocation;
 pub mod evidence;
 pub mod foreign;
 pub mod genesis;

@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of the repository that documents may name and that hold sources.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "proto",
     "ledger",
     "storage",
     "consensus",
+    "sim",
     "node",
     "tools",
     "testnet",

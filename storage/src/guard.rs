@@ -2,9 +2,10 @@
 //!
 //! What holds here: for one height at most one header is ever permitted, also across crashes and
 //! restarts; heights only rise, and each permitted header descends from the one before. The guard
-//! lives in the raft database, which is in no backup and no snapshot: a node that is restored from
-//! one has no guard, and therefore no right to its old identity. What stays out: signing, and what
-//! a header is.
+//! lives in the raft database, which is in no backup and no snapshot. One that is older than what
+//! was signed, because its folder was copied back or wiped, cannot notice that by itself:
+//! `consensus` asks the other members before it uses it. What stays out: signing, and what a header
+//! is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -108,6 +109,11 @@ impl SignGuard {
             store,
             held: Mutex::new(held),
         })
+    }
+
+    /// The log beside which the guard is kept.
+    pub fn log(&self) -> &Arc<LogStore> {
+        &self.store
     }
 
     /// What was last permitted.

@@ -45,6 +45,9 @@ pub enum Slot {
     SignGuard,
     /// Which node this is: written once by `consensus`.
     Identity,
+    /// The highest header that each member cosigned, as seen here: for those that come back and
+    /// ask.
+    Witnessed,
 }
 
 impl Slot {
@@ -54,6 +57,7 @@ impl Slot {
             Slot::Committed => b'c',
             Slot::SignGuard => b'g',
             Slot::Identity => b'i',
+            Slot::Witnessed => b's',
         };
         [SLOT, slot]
     }

@@ -111,6 +111,24 @@ impl SimDisk {
         medium.written - medium.synced
     }
 
+    /// What is under `key` on the medium: what a crash in this instant would leave at least. For
+    /// checks from outside; also after a crash, and through any handle.
+    pub fn durable(&self, key: &[u8]) -> Option<Bytes> {
+        let medium = self.medium();
+        let versions = medium.pairs.get(key)?;
+        at(versions, medium.synced)?.value.clone()
+    }
+
+    /// Whether there is no space now.
+    pub fn is_full(&self) -> bool {
+        self.medium().full
+    }
+
+    /// Forgets that a write or sync failed, as no disk may: for planted bugs.
+    pub fn unlatch(&self) {
+        self.medium().latch = None;
+    }
+
     /// How many syncs were done.
     pub fn syncs(&self) -> u64 {
         self.medium().syncs

@@ -59,6 +59,14 @@ impl SimGenerations {
         self.disks().current.clone()
     }
 
+    /// The generation that was begun, or is being received, and has not been adopted: whether there
+    /// is one, and its disk.
+    pub fn begun(&self) -> (bool, Option<SimDisk>) {
+        let disks = self.disks();
+        let there = disks.begun.is_some() || disks.incoming.is_some();
+        (there, disks.begun.clone())
+    }
+
     fn disks(&self) -> MutexGuard<'_, Disks> {
         self.disks.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -261,6 +261,30 @@ impl StateStore {
             .collect()
     }
 
+    /// At most `limit` pieces of evidence behind the one with the hash `after`, with their hashes,
+    /// ascending.
+    pub fn equivocations_after(
+        &self,
+        after: Option<&Hash>,
+        limit: usize,
+    ) -> Result<Vec<(Hash, v1::Equivocation)>, StoreError> {
+        // The next key behind one is that key and a zero byte.
+        let from = after.map(|after| [&EQUIVOCATIONS[..], after.as_bytes(), &[0]].concat());
+        let from = from.unwrap_or_default();
+        let found = self
+            .disk()
+            .scan(&EQUIVOCATIONS, &from, Limit::pairs(limit))?;
+        let found = found.iter().map(|(key, bytes)| {
+            let hash = Hash::from_slice(key.get(EQUIVOCATIONS.len()..).unwrap_or_default());
+            let hash = hash.ok_or_else(|| StoreError::Corrupt {
+                place: "an equivocation's key".into(),
+                detail: "no hash in it".into(),
+            })?;
+            Ok((hash, decoded(key, bytes)?))
+        });
+        found.collect()
+    }
+
     /// The state now, unmoved by later blocks.
     pub fn snapshot(&self) -> Result<StateSnapshot, StoreError> {
         Ok(StateSnapshot {

@@ -6,21 +6,20 @@
 //! with SIGTERM, and killed only when it does not end.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::policy;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::time::sleep;
 
 use crate::admin::{self, Admin};
 use crate::cairn;
 use crate::layout::Layout;
+use crate::pids::{read_from, runs_with, signal};
 use crate::plan::{ClusterPlan, NodePlan};
 use crate::programs::Programs;
 
@@ -49,6 +48,8 @@ struct Process {
     raft_id: u64,
     /// Where this program started it.
     child: Option<Child>,
+    /// Words that stand before the program: where it runs.
+    within: Vec<String>,
     /// Where the log ended before its start.
     log_began: u64,
     admin: Admin,
@@ -63,6 +64,7 @@ impl Cluster {
             Ok(Process {
                 raft_id: node.raft_id,
                 child: None,
+                within: Vec::new(),
                 log_began: 0,
                 admin: Admin::new(node.ports.admin)?,
             })
@@ -73,6 +75,13 @@ impl Cluster {
             programs: programs.clone(),
             plan,
         })
+    }
+
+    /// Runs a node by another program, whose words end where the node's begin.
+    pub fn run_within(&mut self, raft_id: u64, words: Vec<String>) -> anyhow::Result<()> {
+        let index = self.index(raft_id)?;
+        self.nodes[index].within = words;
+        Ok(())
     }
 
     fn index(&self, raft_id: u64) -> anyhow::Result<usize> {
@@ -120,7 +129,16 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("cannot write {}", path.display()))?;
         self.nodes[index].log_began = log.metadata()?.len();
-        let child = Command::new(&self.programs.node)
+        let within = self.nodes[index].within.split_first();
+        let mut command = match within {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.programs.node);
+                command
+            }
+            None => Command::new(&self.programs.node),
+        };
+        let child = command
             .args(["run", "--config"])
             .arg(self.layout.node_config(raft_id))
             .current_dir(self.layout.node(raft_id))
@@ -162,7 +180,8 @@ impl Cluster {
         }
     }
 
-    /// Forms the cluster, the first time; then waits until every node has a certified checkpoint.
+    /// Forms the cluster, the first time; then waits until every node that
+    /// runs has a certified checkpoint.
     pub async fn form(&mut self) -> anyhow::Result<()> {
         if !self.plan.formed {
             let first = self.nodes[0].raft_id;
@@ -180,7 +199,12 @@ impl Cluster {
             self.plan.formed = true;
             self.plan.save(&self.layout)?;
         }
-        self.caught_up(0).await
+        let running = self.nodes.iter().map(|node| node.raft_id);
+        let running: Vec<u64> = running.filter(|id| self.pid(*id).is_some()).collect();
+        for id in running {
+            self.node_caught_up(id, 0).await?;
+        }
+        Ok(())
     }
 
     /// Waits until every node has a certified checkpoint at `height` or later, and knows a leader.
@@ -246,6 +270,34 @@ impl Cluster {
         child.wait()?;
         self.nodes[index].child = None;
         Ok(())
+    }
+
+    /// SIGTERM to one node, and SIGKILL if it does not end in time; its exit code.
+    pub async fn stop(&mut self, raft_id: u64) -> anyhow::Result<Option<i32>> {
+        match self.pid(raft_id) {
+            Some(pid) => {
+                signal(pid, Signal::TERM)?;
+                self.ending(raft_id, pid).await
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The exit status of a node that ended by itself, once.
+    pub fn take_ended(&mut self, raft_id: u64) -> anyhow::Result<Option<ExitStatus>> {
+        let index = self.index(raft_id)?;
+        let child = self.nodes[index].child.as_mut();
+        let ended = child.map(Child::try_wait).transpose()?.flatten();
+        if ended.is_some() {
+            self.nodes[index].child = None;
+        }
+        Ok(ended)
+    }
+
+    /// What a node said since it was last started.
+    pub fn words(&self, raft_id: u64) -> anyhow::Result<String> {
+        let index = self.index(raft_id)?;
+        read_from(&self.layout.node_log(raft_id), self.nodes[index].log_began)
     }
 
     /// The process of a node that runs.
@@ -347,46 +399,5 @@ impl NodePlan {
     /// How it is called in tables.
     pub fn title(&self) -> String {
         format!("{} ({})", self.institution, self.role)
-    }
-}
-
-fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.context("a pid is a positive number")?;
-    match kill_process(pid, signal) {
-        // It ended a moment ago.
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error).context("cannot signal a node"),
-    }
-}
-
-/// Whether process `pid` is a node that runs with the configuration `config`.
-fn runs_with(pid: u32, config: &Path) -> bool {
-    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
-        return false;
-    };
-    let mut words = line.split(|&byte| byte == 0);
-    let config = config.as_os_str().as_encoded_bytes();
-    words.any(|word| word == config)
-}
-
-/// A file's text from `offset` on.
-fn read_from(path: &Path, offset: u64) -> anyhow::Result<String> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pid_counts_only_with_the_nodes_configuration() {
-        let own = std::process::id();
-        assert!(!runs_with(own, Path::new("/no/such/node.toml")));
-        assert!(!runs_with(u32::MAX, Path::new("")));
     }
 }

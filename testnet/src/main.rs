@@ -14,6 +14,7 @@ mod demo;
 mod institutions;
 mod keys;
 mod layout;
+mod pids;
 mod plan;
 mod ports;
 mod programs;
@@ -56,7 +57,7 @@ Examples:
 enum Command {
     /// Run a lottery, codes and evidence on a fresh cluster, and verify all of it from outside
     Demo(demo::Options),
-    /// Kill nodes at random, or damage their files, and check that nothing acknowledged is lost
+    /// Kill, cut off or damage nodes, or fill their disks, and check that nothing acknowledged is lost
     Chaos(chaos::Options),
     /// Start a cluster that stays; makes its keys and genesis the first time
     Up(Up),

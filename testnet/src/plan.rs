@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -12,7 +13,7 @@ use crate::cairn::{Cairn, Field, args};
 use crate::institutions::{Institution, Role};
 use crate::keys::{self, PublicKey, Purpose, Seed};
 use crate::layout::Layout;
-use crate::ports::{self, Ports};
+use crate::ports::Ports;
 
 /// The region in which codes are issued.
 pub const REGION: &str = "lakeside";
@@ -142,6 +143,7 @@ pub async fn prepare(
     layout: &Layout,
     cairn: &Cairn,
     institutions: &[Institution],
+    ports: Vec<Ports>,
     seed: Option<&Seed>,
 ) -> anyhow::Result<ClusterPlan> {
     let ids: Vec<u64> = institutions.iter().map(|i| i.raft_id).collect();
@@ -198,7 +200,7 @@ pub async fn prepare(
             genesis
         ])
         .await?;
-    let nodes = institutions.iter().zip(ports::choose(ids.len())?);
+    let nodes = institutions.iter().zip(ports);
     let plan = ClusterPlan {
         chain_id: Field(&made, "chain_id").text()?,
         formed: false,
@@ -211,7 +213,7 @@ pub async fn prepare(
             })
             .collect(),
     };
-    write_node_configs(layout, &plan)?;
+    write_node_configs(layout, &plan, |_, to| to.ports.peers)?;
     plan.save(layout)?;
     Ok(plan)
 }
@@ -254,8 +256,12 @@ async fn members<'a>(
     Ok((members, authors))
 }
 
-/// Writes each node's `node.toml`.
-pub fn write_node_configs(layout: &Layout, plan: &ClusterPlan) -> anyhow::Result<()> {
+/// Writes each node's `node.toml`. `peer`: where one node finds another.
+pub fn write_node_configs(
+    layout: &Layout,
+    plan: &ClusterPlan,
+    peer: impl Fn(&NodePlan, &NodePlan) -> SocketAddr,
+) -> anyhow::Result<()> {
     for node in &plan.nodes {
         let Ports {
             grpc,
@@ -269,8 +275,8 @@ pub fn write_node_configs(layout: &Layout, plan: &ClusterPlan) -> anyhow::Result
              network_key = \"network.key\"\ncosign_key = \"cosign.key\"\npeers = [\n",
             node.institution, node.raft_id,
         );
-        for peer in plan.nodes.iter().filter(|p| p.raft_id != node.raft_id) {
-            let (id, at) = (peer.raft_id, peer.ports.peers);
+        for other in plan.nodes.iter().filter(|p| p.raft_id != node.raft_id) {
+            let (id, at) = (other.raft_id, peer(node, other));
             writeln!(text, "  {{ raft_id = {id}, address = \"{at}\" }},")?;
         }
         text.push_str("]\n");
@@ -382,7 +388,7 @@ mod tests {
         let layout = Layout::new(Path::new(folder.path()), "x").unwrap();
         let all = institutions::of(4);
         layout.create(&[1, 2, 3, 4]).unwrap();
-        let ports = ports::choose(4).unwrap();
+        let ports = crate::ports::choose(4).unwrap();
         let plan = ClusterPlan {
             chain_id: "00".repeat(32),
             formed: false,
@@ -397,7 +403,7 @@ mod tests {
                 })
                 .collect(),
         };
-        write_node_configs(&layout, &plan).unwrap();
+        write_node_configs(&layout, &plan, |_, to| to.ports.peers).unwrap();
         let text = fs::read_to_string(layout.node_config(2)).unwrap();
         let config: toml::Table = text.parse().unwrap();
         assert_eq!(config["raft_id"].as_integer(), Some(2));

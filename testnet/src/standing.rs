@@ -11,6 +11,7 @@ use crate::cluster::Cluster;
 use crate::institutions;
 use crate::layout::Layout;
 use crate::plan::{self, ClusterPlan};
+use crate::ports;
 use crate::programs::Programs;
 use crate::steps::count;
 
@@ -57,7 +58,8 @@ pub async fn up(layout: Layout, nodes: Option<usize>) -> anyhow::Result<()> {
             );
             layout.create_root()?;
             let cairn = Cairn::offline(&programs.cairn, layout.root(), &layout.commands_log());
-            plan::prepare(&layout, &cairn, &institutions, None).await?
+            let ports = ports::choose(institutions.len())?;
+            plan::prepare(&layout, &cairn, &institutions, ports, None).await?
         }
     };
     let certified = Cairn::offline(&programs.cairn, layout.root(), &layout.commands_log())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_ledger::checkpoint::{CertifiedCheckpoint, CertifyError};
 use cairn_ledger::epochs::{EpochError, Epochs};
+use cairn_ledger::equivocation::{self, EquivocationError, Proven};
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::verify::{self, VerifiedEntry, VerifiedValue, VerifyError};
@@ -195,17 +196,40 @@ impl Session {
                 Err(CertifyError::UnknownEpoch { known, .. }) => known,
                 other => return other.map_err(|e| uncertified(e).during(self.node())),
             };
-            let request = v1::GetEpochChangesRequest { known_epoch };
-            let answer = self.retry("asking for changes of members", async |channel| {
-                ledger_client(channel).get_epoch_changes(request).await
-            });
-            let changes = answer.await?.into_inner().epoch_changes;
-            let learned = self.epochs().extend_all(&changes);
-            if !learned.map_err(|e| unfollowed(&e).during(self.node()))? {
+            if !self.learn(known_epoch).await? {
                 let certified = self.epochs().certify(checkpoint);
                 return certified.map_err(|e| uncertified(e).during(self.node()));
             }
         }
+    }
+
+    /// Verifies an equivocation that a node gave, like a checkpoint.
+    pub async fn equivocation(&self, evidence: &v1::Equivocation) -> Result<Proven, Failure> {
+        loop {
+            let proven = equivocation::verify(&self.chain.id, &self.epochs(), evidence);
+            if let Err(EquivocationError::UnknownEpoch { known, .. }) = proven
+                && self.learn(known).await?
+            {
+                continue;
+            }
+            return proven.map_err(|e| Failure::InvalidProof(e.to_string()).during(self.node()));
+        }
+    }
+
+    /// All changes of members that this session has had to know, from the genesis on.
+    pub fn epoch_changes(&self) -> Vec<v1::EpochChange> {
+        self.epochs().changes_after(0).to_vec()
+    }
+
+    /// Asks how the members changed after `known_epoch`. Whether anything was new.
+    async fn learn(&self, known_epoch: u64) -> Result<bool, Failure> {
+        let request = v1::GetEpochChangesRequest { known_epoch };
+        let answer = self.retry("asking for changes of members", async |channel| {
+            ledger_client(channel).get_epoch_changes(request).await
+        });
+        let changes = answer.await?.into_inner().epoch_changes;
+        let learned = self.epochs().extend_all(&changes);
+        learned.map_err(|e| unfollowed(&e).during(self.node()))
     }
 
     fn epochs(&self) -> MutexGuard<'_, Epochs> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cairn_ledger::apply;
 use cairn_ledger::checkpoint::{self, CertifiedCheckpoint, CertifyError};
 use cairn_ledger::epochs::Epochs;
+use cairn_ledger::equivocation;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::policy;
 use cairn_ledger::state::StateError;
@@ -24,7 +25,10 @@ impl Cosigner {
         notice: &v1::CosignatureNotice,
     ) -> Result<v1::CosignatureAnswer, CosignError> {
         match self.judge(from, notice) {
-            Judged::Valid => self.count(from, notice)?,
+            Judged::Valid => {
+                locked(&self.inner).witness.note(from, notice);
+                self.count(from, notice)?;
+            }
             Judged::Invalid => {}
             Judged::UnknownEpoch => {
                 self.hear_of_epochs_from(from);
@@ -57,7 +61,7 @@ impl Cosigner {
         judged
     }
 
-    fn try_judge(&self, member: u64, notice: &v1::CosignatureNotice) -> Judged {
+    pub(super) fn try_judge(&self, member: u64, notice: &v1::CosignatureNotice) -> Judged {
         let (Some(hash), Some(cosignature), Ok(header)) = (
             Hash::from_slice(&notice.header_hash),
             &notice.cosignature,
@@ -114,8 +118,7 @@ impl Cosigner {
                 let ours = known.map(|known| (candidate.header_bytes.clone(), known.clone()));
                 return self.keep(inner.alarms.conflict(member, notice, ours));
             }
-            let seen = inner.seen.entry(member).or_default();
-            *seen = (*seen).max(notice.height);
+            inner.witness.note(member, notice);
             let newer = candidate
                 .cosignatures
                 .get(&cosignature.public_key)
@@ -165,7 +168,21 @@ impl Cosigner {
     }
 
     fn keep(&self, proof: Option<v1::Equivocation>) -> Result<(), CosignError> {
-        if let Some(proof) = proof {
+        let Some(proof) = proof else {
+            return Ok(());
+        };
+        // Nobody could show anybody else what does not verify.
+        if let Err(error) = equivocation::verify(&self.chain.id, &self.epochs.borrow(), &proof) {
+            tracing::warn!(%error, "what looked like an equivocation proves none");
+            return Ok(());
+        }
+        // Who renews a cosignature tells nothing new.
+        let kept = self.store.list_equivocations()?;
+        let key = |of: &v1::Equivocation| {
+            let signer = of.cosignature_b.as_ref().map(|c| c.public_key.clone());
+            (signer, of.header_a.clone(), of.header_b.clone())
+        };
+        if kept.iter().all(|kept| key(kept) != key(&proof)) {
             self.store.put_equivocation(&proof)?;
         }
         Ok(())
@@ -217,6 +234,7 @@ impl Cosigner {
             (c.header().height, c.latest_as_of_ms(), count)
         };
         let known = self.certified.borrow().clone();
+        inner.witness.note_all(&self.epochs.borrow(), &new);
         let higher = known.as_ref().is_none_or(|k| k.header().height < height);
         let fresher = known
             .as_ref()
@@ -238,6 +256,7 @@ impl Cosigner {
             inner.view = Some(Arc::new(View::new(snapshot, new.clone())));
         }
         if higher {
+            inner.witness.keep(self.guard.log())?;
             inner.candidates = inner.candidates.split_off(&height);
             inner.tail = inner.tail.split_off(&(height + 1));
             inner.tail_bytes = inner.tail.values().sum();

@@ -2,8 +2,8 @@
 //! certificates that all members' signatures make together.
 //!
 //! What holds here: the sign guard has recorded a header durably before its first cosignature
-//! leaves; a member never signs below what its guard holds, and a block that contradicts the guard
-//! stops the node. Cosignatures are verified before they are kept. A certificate is kept by height,
+//! leaves; a member never signs below what its guard holds, nor before [`Cosigner::begin`], and a
+//! block that contradicts the guard stops the node. Cosignatures are verified before they are kept. A certificate is kept by height,
 //! moves the serving view forward, and grows fresher as members renew. A member's cosignature of
 //! another header than ours is kept as evidence and alarmed, never counted.
 //!
@@ -13,6 +13,7 @@
 mod collect;
 mod epochs;
 mod progress;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,8 @@ use tokio::time::Instant;
 use self::collect::Judged;
 pub use self::progress::CosignError;
 pub(crate) use self::progress::Progress;
+pub(crate) use self::witness::Recalled;
+use self::witness::Witness;
 use crate::evidence::Alarms;
 use crate::locked;
 use crate::network::Clock;
@@ -63,8 +66,7 @@ struct Inner {
     snapshots: BTreeMap<u64, StateSnapshot>,
     /// By member, by height.
     early: BTreeMap<u64, BTreeMap<u64, v1::CosignatureNotice>>,
-    /// By member: the highest header that it cosigned, as seen here.
-    seen: BTreeMap<u64, u64>,
+    witness: Witness,
     /// The highest block that this node applied.
     tip: u64,
     /// By height: bytes of the proposals above the last certificate.
@@ -89,6 +91,9 @@ pub(crate) struct Cosigner {
     guard: SignGuard,
     store: Arc<StateStore>,
     inner: Mutex<Inner>,
+    /// Whether this member may sign yet. Held while a checkpoint is taken in, so that none falls
+    /// between.
+    begun: Mutex<bool>,
     /// What this member says to all others: its newest cosignature.
     notice: watch::Sender<Option<v1::CosignatureNotice>>,
     certified: watch::Sender<Option<Arc<CertifiedCheckpoint>>>,
@@ -100,8 +105,8 @@ pub(crate) struct Cosigner {
 }
 
 impl Cosigner {
-    /// Opens on what the store holds: the last certificate, and, where the tip is a checkpoint,
-    /// its cosignature once more.
+    /// Opens on what the store holds: the last certificate, and the tip, where it is a checkpoint.
+    /// Nothing is signed before [`Cosigner::begin`].
     pub(crate) fn open(
         me: u64,
         chain: Arc<Chain>,
@@ -112,10 +117,16 @@ impl Cosigner {
     ) -> Result<Self, CosignError> {
         let public = Bytes::copy_from_slice(key.verifying_key().as_bytes());
         let epochs = epochs::held(&chain, &store)?;
+        let mut witness = Witness::open(guard.log())?;
         let certified = match store.latest_checkpoint()? {
             None => None,
-            Some((_, proto)) => Some(Arc::new(collect::certify(&epochs, &proto)?)),
+            Some((_, proto)) => {
+                let certified = collect::certify(&epochs, &proto)?;
+                witness.note_all(&epochs, &certified);
+                Some(Arc::new(certified))
+            }
         };
+        let own = witness.of(me).cloned();
         let cosigner = Self {
             me,
             chain,
@@ -124,13 +135,20 @@ impl Cosigner {
             clock,
             guard,
             store,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                witness,
+                ..Inner::default()
+            }),
+            begun: Mutex::default(),
             notice: watch::Sender::new(None),
             certified: watch::Sender::new(certified),
             epochs: watch::Sender::new(Arc::new(epochs)),
             learning: Mutex::default(),
             behind: watch::Sender::new(None),
         };
+        if let Some(own) = own {
+            cosigner.is_known(me, &own)?;
+        }
         if let Some(tip) = apply::tip(&*cosigner.store)? {
             let header_bytes = cairn_ledger::canonical::encode(&tip.header);
             cosigner.check_guard(tip.header.height, &tip.header_hash)?;
@@ -207,6 +225,42 @@ impl Cosigner {
         }
     }
 
+    /// From now on this member signs, the newest checkpoint first: enough others have said that
+    /// they know of nothing that the guard does not.
+    pub(crate) fn begin(&self) -> Result<(), CosignError> {
+        let mut begun = locked(&self.begun);
+        *begun = true;
+        let newest = {
+            let inner = locked(&self.inner);
+            let newest = inner.newest_checkpoint;
+            newest.and_then(|height| {
+                let candidate = inner.candidates.get(&height)?;
+                Some((candidate.epoch, height, candidate.hash))
+            })
+        };
+        match newest {
+            Some((epoch, height, hash)) if self.permitted(epoch, height, &hash)? => {
+                self.sign(height)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this member cosigns the header. If so, the guard holds it.
+    fn permitted(&self, epoch: u64, height: u64, hash: &Hash) -> Result<bool, CosignError> {
+        // Below the guard (a replay after a crash) a cosignature would say nothing new.
+        let above = self.guard.held().is_none_or(|held| held.height <= height);
+        if !above || !self.cosigns_in(epoch) {
+            return Ok(false);
+        }
+        let descends = |held: &Guarded| {
+            let ours = apply::header_at(&*self.store, held.height);
+            matches!(ours, Ok(Some(ours)) if checkpoint::header_hash(&ours) == held.hash)
+        };
+        self.guard.permit(epoch, height, hash, descends)?;
+        Ok(true)
+    }
+
     fn checkpoint_applied(
         &self,
         header: &v1::Header,
@@ -215,16 +269,8 @@ impl Cosigner {
         snapshot: Option<StateSnapshot>,
     ) -> Result<(), CosignError> {
         let height = header.height;
-        // Below the guard (a replay after a crash) a cosignature would say nothing new.
-        let may_sign = self.guard.held().is_none_or(|held| held.height <= height)
-            && self.cosigns_in(header.epoch);
-        if may_sign {
-            let descends = |held: &Guarded| {
-                let ours = apply::header_at(&*self.store, held.height);
-                matches!(ours, Ok(Some(ours)) if checkpoint::header_hash(&ours) == held.hash)
-            };
-            self.guard.permit(header.epoch, height, hash, descends)?;
-        }
+        let begun = locked(&self.begun);
+        let may_sign = *begun && self.permitted(header.epoch, height, hash)?;
         let early = {
             let inner = &mut *locked(&self.inner);
             inner.newest_checkpoint = Some(height);
@@ -363,7 +409,7 @@ impl Cosigner {
 
     /// The highest header that `member` cosigned, as seen here.
     pub(crate) fn seen(&self, member: u64) -> u64 {
-        locked(&self.inner).seen.get(&member).copied().unwrap_or(0)
+        locked(&self.inner).witness.height(member).unwrap_or(0)
     }
 
     /// How often a member cosigned against us.

@@ -2,7 +2,7 @@
 
 use cairn_ledger::hash::Hash;
 use cairn_ledger::state::StateError;
-use cairn_storage::{GuardRefused, StoreError};
+use cairn_storage::{GuardRefused, LogError, StoreError};
 
 /// Where checkpoints stand, for the sequencer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,25 @@ pub enum CosignError {
         /// What apply made.
         computed: Hash,
     },
+    /// This node signed what its guard does not know.
+    #[error(
+        "this node's data is older than what it signed: its sign guard holds {}, and member {shown_by} \
+         has its cosignature of block {seen}. These folders are an old copy, or were wiped. Never \
+         start a node on them again: keep them, and replace this node under a new raft_id (cairn \
+         member propose)",
+        Held(*.held)
+    )]
+    Older {
+        /// The guard's height, if it holds any.
+        held: Option<u64>,
+        /// Who showed the cosignature; this node itself, where its own ledger did.
+        shown_by: u64,
+        /// The height that it is for.
+        seen: u64,
+    },
+    /// What is kept beside the Raft log could not be read or written.
+    #[error("the Raft log: {0}")]
+    Log(#[from] LogError),
     /// The guard refused or could not record.
     #[error("the sign guard: {0}")]
     Guard(#[from] GuardRefused),
@@ -66,4 +85,16 @@ pub enum CosignError {
     /// The state could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a guard holds, in words.
+struct Held(Option<u64>);
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => write!(f, "nothing"),
+            Some(height) => write!(f, "block {height}"),
+        }
+    }
 }

@@ -76,7 +76,7 @@ impl AdminService for AdminApi {
             Err(error) => {
                 let code = match error {
                     InitError::AlreadyFormed => Code::FailedPrecondition,
-                    InitError::Raft(_) => Code::Unavailable,
+                    InitError::Asking | InitError::Raft(_) => Code::Unavailable,
                 };
                 let refused = reason::INITIALIZE_REFUSED;
                 Err(Failure::new(code, refused, error.to_string()).into())

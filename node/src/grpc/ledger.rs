@@ -22,6 +22,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::blocks::{self, Blocks};
 use super::bodies::Connection;
+use super::equivocations;
 use super::errors::{self, Failure, invalid, not_found, reason};
 use super::reading::{Page, Reading, hash, page_size};
 use super::submit::{Submission, answers};
@@ -265,6 +266,14 @@ impl LedgerService for LedgerApi {
         Ok(Response::new(v1::GetEpochChangesResponse {
             epoch_changes: changes.take(MAX_CHANGES).cloned().collect(),
         }))
+    }
+
+    async fn list_equivocations(
+        &self,
+        request: Request<v1::ListEquivocationsRequest>,
+    ) -> Result<Response<v1::ListEquivocationsResponse>, Status> {
+        let page = equivocations::list(self.core(), request.get_ref())?;
+        Ok(Response::new(page))
     }
 
     async fn get_checkpoint(

@@ -9,6 +9,7 @@ mod blocks;
 mod bodies;
 mod calls;
 mod code;
+mod equivocations;
 mod errors;
 mod ledger;
 mod lottery;

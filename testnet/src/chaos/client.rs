@@ -16,6 +16,8 @@ use cairn_proto::v1;
 use cairn_proto::v1::ledger_service_client::LedgerServiceClient;
 use ed25519_dalek::SigningKey;
 use tokio::time::sleep;
+use tonic::Status;
+use tonic::codegen::tokio_stream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::dice::Dice;
@@ -29,6 +31,8 @@ const MAX_MESSAGE: usize = 32 << 20;
 const CONNECT: Duration = Duration::from_secs(1);
 /// A node that is stopped does not answer; another one may.
 const CALL: Duration = Duration::from_secs(4);
+/// Between two answers on a stream.
+const STREAM: Duration = Duration::from_secs(20);
 /// So long an entry may be handed in again.
 const LIFETIME: Duration = Duration::from_secs(3_600);
 /// Until a node is tried again that did not take an entry.
@@ -75,6 +79,11 @@ impl Client {
 
     /// A new entry, and what will be promised of it: the place is not known yet.
     pub fn entry(&self, dice: &Dice) -> (v1::SignedEntry, Told) {
+        self.entry_with(dice, "chaos")
+    }
+
+    /// The same, with this text in all its fields that take one.
+    pub fn entry_with(&self, dice: &Dice, text: &str) -> (v1::SignedEntry, Told) {
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&dice.next().to_be_bytes());
         nonce[8..].copy_from_slice(&dice.next().to_be_bytes());
@@ -82,8 +91,8 @@ impl Client {
         let body = v1::Evidence {
             hash: document.to_bytes(),
             media_type: "text/plain".to_owned(),
-            title: "chaos".to_owned(),
-            custodian: String::new(),
+            title: text.to_owned(),
+            custodian: text.to_owned(),
         };
         let draft = Draft {
             kind: v1::EntryKind::Evidence,
@@ -104,45 +113,76 @@ impl Client {
         (signed, told)
     }
 
-    /// Hands one entry in at `raft_id`. `Ok(None)`: no promise was made.
-    async fn hand_in(
+    /// Hands one entry in at `raft_id`. `Err`: no promise was made, and why.
+    pub async fn hand_in(
         &self,
         raft_id: u64,
         signed: &v1::SignedEntry,
         told: Told,
         wait_for: v1::WaitFor,
         oracle: &Oracle,
-    ) -> anyhow::Result<Option<Told>> {
+    ) -> anyhow::Result<Result<Told, String>> {
         let mut request = tonic::Request::new(v1::SubmitEntryRequest {
             entry: Some(signed.clone()),
             wait_for: wait_for.into(),
         });
         request.set_timeout(CALL);
         let mut ledger = self.ledger(raft_id)?;
-        let call = tokio::time::timeout(CALL, ledger.submit_entry(request));
-        let Ok(Ok(answer)) = call.await else {
-            return Ok(None);
+        let status = match tokio::time::timeout(CALL, ledger.submit_entry(request)).await {
+            Ok(Ok(answer)) => answer.into_inner().status.unwrap_or_default(),
+            Ok(Err(refused)) => return Ok(Err(said(&refused))),
+            Err(_) => return Ok(Err(format!("no answer in {CALL:?}"))),
         };
-        let status = answer.into_inner().status.unwrap_or_default();
-        let told = Told {
-            leaf_index: status.leaf_index,
-            height: status.height,
-            ..told
-        };
-        match status.state() {
-            v1::EntryState::Committed => oracle.tell(told, false),
-            v1::EntryState::Certified => oracle.tell(told, true),
-            v1::EntryState::Rejected => {
-                let reason = status.reason();
-                oracle.contradict(format!("node {raft_id} refused a valid entry: {reason:?}"));
-            }
-            v1::EntryState::Pending | v1::EntryState::Unknown | v1::EntryState::Unspecified => {
-                return Ok(None);
-            }
-        }
+        let told = promised(raft_id, &status, told, oracle);
         let enough =
             wait_for != v1::WaitFor::Certified || status.state() == v1::EntryState::Certified;
-        Ok(enough.then_some(told))
+        Ok(match told {
+            Some(told) if enough => Ok(told),
+            _ => Err(format!("it is {:?}", status.state())),
+        })
+    }
+
+    /// Hands many entries in over one stream; how many were promised, from the first on, and why
+    /// it ended before all were.
+    pub async fn stream(
+        &self,
+        raft_id: u64,
+        entries: &[(v1::SignedEntry, Told)],
+        oracle: Option<&Oracle>,
+    ) -> anyhow::Result<(usize, Option<String>)> {
+        let requests: Vec<_> = entries
+            .iter()
+            .map(|(signed, _)| v1::SubmitEntriesRequest {
+                entry: Some(signed.clone()),
+                wait_for: v1::WaitFor::Committed.into(),
+            })
+            .collect();
+        let mut ledger = self.ledger(raft_id)?;
+        let mut done = 0;
+        let call = ledger.submit_entries(tokio_stream::iter(requests));
+        let mut answers = match tokio::time::timeout(STREAM, call).await {
+            Ok(Ok(answers)) => answers.into_inner(),
+            Ok(Err(refused)) => return Ok((done, Some(said(&refused)))),
+            Err(_) => return Ok((done, Some(format!("no answer in {STREAM:?}")))),
+        };
+        while done < entries.len() {
+            let status = match tokio::time::timeout(STREAM, answers.message()).await {
+                Ok(Ok(Some(answer))) => answer.status.unwrap_or_default(),
+                Ok(Ok(None)) => return Ok((done, Some("the stream ended".to_owned()))),
+                Ok(Err(refused)) => return Ok((done, Some(said(&refused)))),
+                Err(_) => return Ok((done, Some(format!("no answer in {STREAM:?}")))),
+            };
+            let told = entries[done].1;
+            let kept = match oracle {
+                Some(oracle) => promised(raft_id, &status, told, oracle).is_some(),
+                None => promise(&status),
+            };
+            if !kept {
+                return Ok((done, Some(format!("it is {:?}", status.state()))));
+            }
+            done += 1;
+        }
+        Ok((done, None))
     }
 
     /// Hands entries in, one after another, each at one node after another until it is promised.
@@ -160,9 +200,9 @@ impl Client {
                 let id = *dice.pick(&ids).context("no nodes")?;
                 match self.hand_in(id, &signed, told, wait_for, &oracle).await? {
                     // One in eight is asked again elsewhere: one place, one answer.
-                    Some(told) if dice.below(8) > 0 => break told,
-                    Some(_) => {}
-                    None => sleep(PAUSE).await,
+                    Ok(told) if dice.below(8) > 0 => break told,
+                    Ok(_) => {}
+                    Err(_) => sleep(PAUSE).await,
                 }
             };
             if let Some(before) = last.replace(told)
@@ -186,17 +226,43 @@ impl Client {
         let (signed, told) = self.entry(dice);
         for id in ids.iter().cycle() {
             let wait_for = v1::WaitFor::Certified;
-            let done = self.hand_in(*id, &signed, told, wait_for, oracle).await?;
-            if done.is_some() {
-                return Ok(began.elapsed());
+            match self.hand_in(*id, &signed, told, wait_for, oracle).await? {
+                Ok(_) => return Ok(began.elapsed()),
+                Err(reason) if began.elapsed() > patience => bail!(
+                    "nothing was certified at the nodes {ids:?} in {patience:?}; \
+                     last, node {id}: {reason}"
+                ),
+                Err(_) => sleep(PAUSE).await,
             }
-            if began.elapsed() > patience {
-                bail!("nothing was certified at the nodes {ids:?} in {patience:?}");
-            }
-            sleep(PAUSE).await;
         }
         bail!("no node to write at")
     }
+}
+
+/// What a client may build on from now on, if the answer says so.
+fn promised(raft_id: u64, status: &v1::EntryStatus, told: Told, oracle: &Oracle) -> Option<Told> {
+    let told = Told {
+        leaf_index: status.leaf_index,
+        height: status.height,
+        ..told
+    };
+    if status.state() == v1::EntryState::Rejected {
+        let reason = status.reason();
+        oracle.contradict(format!("node {raft_id} refused a valid entry: {reason:?}"));
+    }
+    promise(status).then(|| {
+        oracle.tell(told, status.state() == v1::EntryState::Certified);
+        told
+    })
+}
+
+fn promise(status: &v1::EntryStatus) -> bool {
+    let state = status.state();
+    matches!(state, v1::EntryState::Committed | v1::EntryState::Certified)
+}
+
+fn said(refused: &Status) -> String {
+    format!("{:?}: {}", refused.code(), refused.message())
 }
 
 fn after(time: Duration) -> u64 {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::client::Client;
 use super::dice::Dice;
 use super::oracle::Oracle;
+use super::times::median_and_worst;
 use crate::cluster::Cluster;
 
 /// Twice the longest election timeout that nodes have by default.
@@ -36,9 +37,7 @@ pub async fn measure(
         let height = told.iter().map(|told| told.height).max().unwrap_or(0);
         cluster.caught_up(height).await?;
     }
-    times.sort_unstable();
-    let median = times.get(times.len() / 2).copied().unwrap_or_default();
-    let worst = times.last().copied().unwrap_or_default();
+    let (median, worst) = median_and_worst(&times);
     println!(
         "leader killed to next certified write, {samples} samples: median {:.2} s, worst {:.2} s; \
          twice election_max is {:.1} s",

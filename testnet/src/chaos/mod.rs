@@ -1,32 +1,44 @@
-//! Real processes, killed at random: what was acknowledged survives, and every node says the same.
+//! Real processes, killed, cut off or without space: what was acknowledged survives, and every node
+//! says the same.
 //!
 //! What holds here: a run is bounded, stops its nodes however it ends, and fails when a promise was
 //! broken, with the data folder kept. Choices come from a seed that is printed; the moments at
-//! which they meet a process do not.
+//! which they meet a process do not. Namespaces and mounts go with the run, or with the next one.
 
 mod client;
+mod cuts;
 mod damage;
 mod dice;
+mod disk;
 mod examine;
 mod failover;
 mod faults;
+mod full;
+mod grow;
+mod net;
 mod oracle;
+mod proxy;
+mod rolling;
+mod times;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::cairn::Cairn;
 use crate::cluster::Cluster;
 use crate::institutions;
 use crate::layout::Layout;
 use crate::plan::{self, ClusterPlan};
+use crate::ports;
 use crate::programs::Programs;
 use crate::steps::{count, thousands};
 
 use client::Client;
 use dice::Dice;
+use disk::SmallDisk;
+use net::Net;
 use oracle::Oracle;
 
 /// Until everything that was healed must be certified again.
@@ -39,11 +51,18 @@ Examples:
   testnet/chaos                       200 kills under load, then 30 times the leader
   testnet/chaos --kills 20 --seed 7
   testnet/chaos --damage              flip bits in a stopped node's files, 1000 times
-  testnet/chaos --damage --flips 0    every byte of every file, hours";
+  testnet/chaos --damage --flips 0    every byte of every file, hours
+  testnet/chaos --cuts 60             cut, one-way, lossy and slow lines; root, iproute2, nftables
+  testnet/chaos --full-disk           a follower's disk fills up, then the leader's; root
+  testnet/chaos --rolling 5           each node in turn is stopped and started, 5 times
+  testnet/chaos --grow 1000000        restarts and an empty node's catch-up, with figures";
+
+/// What a run does instead of killing: one of them.
+const INSTEAD: [&str; 5] = ["damage", "cuts", "full_disk", "rolling", "grow"];
 
 /// What chaos takes.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, group = ArgGroup::new("instead").args(INSTEAD))]
 pub struct Options {
     /// How many processes are killed with SIGKILL
     #[arg(long, default_value_t = 200, value_name = "N")]
@@ -63,14 +82,42 @@ pub struct Options {
     /// How many times a file is damaged; 0: a bit in every byte of every file
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     flips: u64,
+    /// Cut the lines between nodes so many times instead; each node in a network namespace
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cuts: Option<u32>,
+    /// Let a follower's disk and then the leader's fill up instead; small file systems are mounted
+    #[arg(long)]
+    full_disk: bool,
+    /// Stop and start each node in turn so many times instead, with SIGTERM
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rolling: Option<u32>,
+    /// Measure restarts and a catch-up while the ledger grows to so many entries instead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    grow: Option<u64>,
+    /// With --grow: nodes keep a copy of their state after so many MiB of proposals, not their default
+    #[arg(long, value_name = "MIB", requires = "grow")]
+    copies: Option<u64>,
     /// Repeats the choices of another run
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
 
+/// What a run makes outside of its folder; it goes with this.
+struct Made {
+    net: Option<Net>,
+    disks: Vec<SmallDisk>,
+}
+
 /// Runs it in `layout`, whose folder it replaces.
 pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
     let programs = Programs::find()?;
+    if options.full_disk {
+        disk::available()?;
+    }
+    // First of all: threads that begin later begin where this one is.
+    let ids = institutions::of(options.nodes).into_iter();
+    let ids: Vec<u64> = ids.map(|institution| institution.raft_id).collect();
+    let net = options.cuts.map(|_| Net::make(&ids)).transpose()?;
     if let Some(plan) = ClusterPlan::load(&layout)? {
         let cluster = Cluster::new(&layout, &programs, plan)?;
         let mut ids = cluster.plan.nodes.iter().map(|node| node.raft_id);
@@ -81,6 +128,7 @@ pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
             );
         }
     }
+    disk::sweep(layout.root())?;
     layout.delete()?;
     std::fs::create_dir_all(layout.root())
         .with_context(|| format!("cannot make {}", layout.root().display()))?;
@@ -91,15 +139,25 @@ pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
 
     let cairn = Cairn::offline(&programs.cairn, layout.root(), &layout.commands_log());
     let institutions = institutions::of(options.nodes);
-    let plan = plan::prepare(&layout, &cairn, &institutions, None).await?;
+    let ports = match &net {
+        Some(net) => net.ports(),
+        None => ports::choose(institutions.len())?,
+    };
+    let plan = plan::prepare(&layout, &cairn, &institutions, ports, None).await?;
     let mut cluster = Cluster::new(&layout, &programs, plan)?;
+    for &id in ids.iter().filter(|_| net.is_some()) {
+        cluster.run_within(id, Net::within(id))?;
+    }
+    let disks = Vec::new();
+    let mut made = Made { net, disks };
     let done = tokio::select! {
-        done = under_way(&mut cluster, &layout, &programs, &options, seed) => done,
+        done = under_way(&mut cluster, &layout, &programs, &options, seed, &mut made) => done,
         () = crate::demo::interrupted() => Err(anyhow!("interrupted")),
     };
     let nodes = cluster.ended().unwrap_or_default();
     faults::resume_all(&cluster);
     let stopped = cluster.stop_all().await;
+    drop(made);
     if let Err(error) = done {
         let root = layout.root().display();
         bail!("{error:#}{nodes}\nchaos failed with seed {seed}; databases and logs are in {root}");
@@ -114,24 +172,104 @@ async fn under_way(
     programs: &Programs,
     options: &Options,
     seed: u64,
+    made: &mut Made,
 ) -> anyhow::Result<()> {
     let dice = Dice::new(seed);
+    let oracle = Oracle::new();
     let nodes = cluster.plan.nodes.iter();
     let nodes: Vec<_> = nodes.map(|node| (node.raft_id, node.ports.grpc)).collect();
+    let client = Client::new(&layout.genesis(), &layout.key("organiser"), &nodes)?;
+    if let Some(entries) = options.grow {
+        let (knows, sizes) = ((&oracle, &dice), (entries, options.copies));
+        return grow::run(cluster, layout, &client, knows, sizes).await;
+    }
     cluster.start_all().await?;
     cluster.form().await?;
-    let client = Client::new(&layout.genesis(), &layout.key("organiser"), &nodes)?;
     if options.damage {
         return damage::run(cluster, layout, programs, &client, &dice, options.flips).await;
     }
-    let oracle = Oracle::new();
-    kill(cluster, &client, &oracle, &dice, options).await?;
-    settle(cluster, &client, &oracle, &dice).await?;
-    if options.failovers > 0 {
-        failover::measure(cluster, &client, &oracle, &dice, options.failovers).await?;
+    if let (Some(net), Some(rounds)) = (&made.net, options.cuts) {
+        cut(
+            cluster,
+            &client,
+            layout,
+            (net, &oracle, &dice),
+            (rounds, options.writers),
+        )
+        .await?;
+    } else if options.full_disk {
+        for leads in [false, true] {
+            let (knows, disks) = ((&oracle, &dice), &mut made.disks);
+            full::run(cluster, layout, &client, knows, disks, leads).await?;
+        }
+    } else if let Some(rounds) = options.rolling {
+        let bounds = (rounds, options.writers);
+        rolling::run(cluster, &client, (&oracle, &dice), bounds).await?;
+    } else {
+        kill(cluster, &client, &oracle, &dice, options).await?;
         settle(cluster, &client, &oracle, &dice).await?;
+        if options.failovers > 0 {
+            failover::measure(cluster, &client, &oracle, &dice, options.failovers).await?;
+        }
     }
+    settle(cluster, &client, &oracle, &dice).await
+}
+
+/// Cuts lines, and then slows them down, under load.
+async fn cut(
+    cluster: &mut Cluster,
+    client: &Client,
+    layout: &Layout,
+    (net, oracle, dice): (&Net, &Oracle, &Dice),
+    (rounds, writers): (u32, u32),
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let slow = cuts::slow_rounds(rounds);
+    let knows = (net, oracle, dice);
+    let cut = cuts::storm(cluster, client, knows, rounds);
+    under_load(client, oracle, dice, writers, cut)
+        .await?
+        .print();
+    println!(
+        "{} healed; {} acknowledged in {:.0} s; longest time without a certified write {:.1} s",
+        count(rounds.into(), "cut", "cuts"),
+        count(oracle.acknowledged() as u64, "entry", "entries"),
+        began.elapsed().as_secs_f64(),
+        oracle.longest_gap().as_secs_f64(),
+    );
+    settle(cluster, client, oracle, dice).await?;
+    let slowed = cuts::slow(cluster, client, layout, knows, slow);
+    let (by, measured) = under_load(client, oracle, dice, writers, slowed).await?;
+    measured.print();
+    println!(
+        "{} by {by}",
+        count(slow.into(), "slow round", "slow rounds")
+    );
     Ok(())
+}
+
+/// Writes all the time while something else goes on.
+async fn under_load<T>(
+    client: &Client,
+    oracle: &Oracle,
+    dice: &Dice,
+    writers: u32,
+    what: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..writers {
+        let client = client.clone();
+        tasks.spawn(client.write(dice.fork(), oracle.clone(), WRITERS_REST));
+    }
+    let done = tokio::select! {
+        done = what => done?,
+        Some(ended) = tasks.join_next() => {
+            ended??;
+            bail!("a writer ended")
+        }
+    };
+    tasks.shutdown().await;
+    Ok(done)
 }
 
 /// Kills under load.
@@ -143,22 +281,8 @@ async fn kill(
     options: &Options,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    let mut writers = tokio::task::JoinSet::new();
-    for _ in 0..options.writers {
-        writers.spawn(
-            client
-                .clone()
-                .write(dice.fork(), oracle.clone(), WRITERS_REST),
-        );
-    }
-    let faults = tokio::select! {
-        faults = faults::storm(cluster, oracle, dice, options.kills) => faults?,
-        Some(ended) = writers.join_next() => {
-            ended??;
-            bail!("a writer ended")
-        }
-    };
-    writers.shutdown().await;
+    let storm = faults::storm(cluster, oracle, dice, options.kills);
+    let faults = under_load(client, oracle, dice, options.writers, storm).await?;
     println!(
         "{} survived, {} of all nodes at once; {}; {} acknowledged in {:.0} s; \
          longest time without a certified write {:.1} s",

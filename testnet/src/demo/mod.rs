@@ -25,6 +25,7 @@ use crate::institutions;
 use crate::keys::Seed;
 use crate::layout::{Layout, bytes_below};
 use crate::plan::{self, ClusterPlan};
+use crate::ports;
 use crate::programs::Programs;
 use crate::standing;
 use crate::steps::{Steps, count, thousands};
@@ -146,7 +147,8 @@ async fn prepare(
 
     let began = Instant::now();
     steps.busy("keys and genesis", false);
-    let plan = plan::prepare(layout, &cairn, &institutions, seed.as_ref()).await?;
+    let ports = ports::choose(institutions.len())?;
+    let plan = plan::prepare(layout, &cairn, &institutions, ports, seed.as_ref()).await?;
     let chain_id = &plan.chain_id;
     let detail = format!(
         "{} institutions and their offices; chain id {}…",

@@ -1,4 +1,5 @@
-//! `cairn audit`: replays the chain from its genesis in memory and compares everything.
+//! `cairn audit`: replays the chain from its genesis in memory and compares everything, and shows
+//! what nodes have against a member (`equivocations`).
 //!
 //! What holds here: nothing of a node is trusted. Every signature is verified here, every block is
 //! applied here, and header bytes, outcomes and certificates must be what the node says; so every
@@ -20,6 +21,7 @@ use serde::Serialize;
 use tonic::{Status, Streaming};
 
 use crate::cli::Global;
+use crate::commands::equivocations::Evidence;
 use crate::exit::Failure;
 use crate::nodes::next_message;
 use crate::output::{self, count, line};
@@ -40,11 +42,23 @@ pub enum Command {
         #[arg(long, value_name = "HEIGHT")]
         until: Option<u64>,
     },
+    /// Show, and export, proofs that a member cosigned two headers of one height
+    #[command(
+        after_help = "Examples:\n  cairn audit evidence --out case.evidence --genesis genesis.bin\n  \
+                      cairn audit evidence verify case.evidence --chain-id 5c0f…e1"
+    )]
+    Evidence(Evidence),
 }
 
 /// Runs a command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
-    let Command::Replay { until } = command;
+    match command {
+        Command::Replay { until } => replay(global, until).await,
+        Command::Evidence(evidence) => evidence.run(global).await,
+    }
+}
+
+async fn replay(global: &Global, until: Option<u64>) -> Result<(), Failure> {
     let session = Session::connect(global).await?;
     let begun = Instant::now();
     let target = session.checkpoint().await?;

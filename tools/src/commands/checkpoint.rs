@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use cairn_ledger::canonical;
 use cairn_ledger::checkpoint::{CertifiedCheckpoint, header_hash};
+use cairn_ledger::equivocation;
 use cairn_ledger::log;
 use cairn_proto::v1;
 use clap::Subcommand;
@@ -16,6 +17,7 @@ use tonic::Status;
 
 use crate::certificate::{Certificate, NOT_SHOWN, list};
 use crate::cli::Global;
+use crate::commands::equivocations;
 use crate::exit::Failure;
 use crate::output::{self, count, entries, line};
 use crate::session::{Patience, Session, ledger_client, passes};
@@ -46,9 +48,13 @@ pub enum Command {
     /// Compare what nodes certify; exit 12 on a fork
     #[command(
         after_help = "Example:\n  cairn checkpoint compare --node http://10.0.0.1:7401 \
-                      --node http://10.0.0.2:7401 --genesis genesis.bin"
+                      --node http://10.0.0.2:7401 --evidence case.evidence --genesis genesis.bin"
     )]
-    Compare,
+    Compare {
+        /// On a fork, write the proofs against each member that cosigned both to this file
+        #[arg(long, value_name = "FILE")]
+        evidence: Option<PathBuf>,
+    },
 }
 
 /// Runs a command.
@@ -56,7 +62,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Show { out, held } => show(global, out.as_deref(), held.as_deref()).await,
         Command::Watch { count } => watch(global, count).await,
-        Command::Compare => compare(global).await,
+        Command::Compare { evidence } => compare(global, evidence.as_deref()).await,
     }
 }
 
@@ -102,7 +108,9 @@ async fn extends_held(
              again later, or another node with --node"
         )));
     }
-    same_block(session, &held).await?;
+    if let Some(theirs) = contradicting(session, &held).await? {
+        return Err(fork(&held, &theirs));
+    }
     extends(session, &held, newest).await
 }
 
@@ -246,7 +254,7 @@ struct Seen {
 }
 
 /// The lowest checkpoint is compared with what each other node has at its height.
-async fn compare(global: &Global) -> Result<(), Failure> {
+async fn compare(global: &Global, evidence: Option<&Path>) -> Result<(), Failure> {
     if global.nodes.len() < 2 {
         let message = "compare needs two nodes: --node URL --node URL";
         return Err(Failure::Usage(message.to_owned()));
@@ -266,7 +274,9 @@ async fn compare(global: &Global) -> Result<(), Failure> {
         return Ok(());
     };
     for (session, checkpoint) in others {
-        same_block(session, lowest).await?;
+        if let Some(theirs) = contradicting(session, lowest).await? {
+            return Err(accused(session, evidence, lowest, &theirs));
+        }
         extends(session, lowest, checkpoint).await?;
     }
     let comparison = Comparison {
@@ -278,8 +288,42 @@ async fn compare(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the session's node has the certified block in its chain.
-async fn same_block(session: &Session, certified: &CertifiedCheckpoint) -> Result<(), Failure> {
+/// The fork, with the evidence that both sides make together.
+fn accused(
+    session: &Session,
+    file: Option<&Path>,
+    a: &CertifiedCheckpoint,
+    b: &CertifiedCheckpoint,
+) -> Failure {
+    let proofs = equivocation::between(a, b);
+    let both = b.signers().filter(|signer| {
+        let mut others = a.signers();
+        others.any(|other| other.cosign_key == signer.cosign_key)
+    });
+    let both: Vec<_> = both.map(|member| member.institution.clone()).collect();
+    let said = match file {
+        _ if proofs.is_empty() => "nobody cosigned both".to_owned(),
+        None => format!(
+            "{} cosigned both; run it again with --evidence FILE to keep the proof",
+            both.join(", ")
+        ),
+        Some(path) => match equivocations::write(session, path, proofs) {
+            Ok(()) => format!(
+                "{} cosigned both; the proof is in {}, which cairn audit evidence verify checks offline",
+                both.join(", "),
+                path.display()
+            ),
+            Err(failure) => format!("{} cosigned both, but {failure}", both.join(", ")),
+        },
+    };
+    fork(a, b).map(|message| format!("{message}. {said}"))
+}
+
+/// What the session's node certified instead of the certified block. `None`: it has that block.
+async fn contradicting(
+    session: &Session,
+    certified: &CertifiedCheckpoint,
+) -> Result<Option<CertifiedCheckpoint>, Failure> {
     let height = certified.header().height;
     let answer = session.retry("asking for a block", async |channel| {
         let request = v1::GetBlockRequest { height };
@@ -289,12 +333,12 @@ async fn same_block(session: &Session, certified: &CertifiedCheckpoint) -> Resul
     if let Some(checkpoint) = &answer.checkpoint {
         let theirs = session.certify(checkpoint).await?;
         if theirs.header().height == height && theirs.header_hash() != certified.header_hash() {
-            return Err(fork(certified, &theirs));
+            return Ok(Some(theirs));
         }
     }
     let block = answer.block.unwrap_or_default();
     if header_hash(&block.header) == certified.header_hash() {
-        return Ok(());
+        return Ok(None);
     }
     let node = session.node();
     Err(Failure::InvalidProof(format!(

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod checkpoint;
 pub mod code;
 pub mod entry;
+mod equivocations;
 pub mod evidence;
 pub mod genesis;
 pub mod in_order;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod equivocations;
 mod genesis;
 mod keys;
 mod ledger;

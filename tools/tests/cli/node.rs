@@ -20,6 +20,8 @@ pub struct Answers {
     pub genesis: Vec<u8>,
     /// The newest checkpoint, and the certificate of every block that is asked for.
     pub checkpoint: v1::Checkpoint,
+    /// What the node keeps against members.
+    pub equivocations: Vec<v1::Equivocation>,
     /// What a map proof is answered with.
     pub map_receipt: v1::MapReceipt,
     /// The statuses of a submitted entry, one call after the other; the last one stays.
@@ -138,6 +140,16 @@ scripted! {
             Ok(Response::new(v1::GetCheckpointResponse {
                 checkpoint: Some(self.answers.checkpoint.clone()),
                 consistency: None,
+            }))
+        }
+
+        async fn list_equivocations(
+            &self,
+            _: Request<v1::ListEquivocationsRequest>,
+        ) -> Result<Response<v1::ListEquivocationsResponse>, Status> {
+            Ok(Response::new(v1::ListEquivocationsResponse {
+                equivocations: self.answers.equivocations.clone(),
+                ..v1::ListEquivocationsResponse::default()
             }))
         }
 

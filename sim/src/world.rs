@@ -4,26 +4,28 @@
 //! `Core`; only disks, wires and clocks are simulated.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_consensus::{CopyRules, Core, CoreConfig, Io, StartError, Timing};
+use cairn_consensus::{Clock as _, CopyRules, Core, CoreConfig, Io, StartError, Timing};
 use cairn_ledger::admission::Admitted;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::{apply, checkpoint};
 use cairn_proto::v1;
-use cairn_storage::{Disk, SimDisk, SimGenerations, StateStore};
+use cairn_storage::{LogStore, SimDisk, SimGenerations, StateStore};
 use tokio::time::Instant;
 
 use crate::clock::SimClock;
-use crate::disks::LyingDisk;
+use crate::disks::{Adopted, BentDisk, BentGenerations};
 use crate::fixture::Ledger;
-use crate::invariants::Violation;
+use crate::invariants::freshness_is_never_overstated;
+use crate::notes::{Mark, Notes};
+use crate::planted::Planted;
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::wires::{Port, Wires};
+use crate::witness::{Disks, Witness};
 
 /// What one sync takes on a simulated disk.
 const SYNC: Duration = Duration::from_millis(2);
@@ -40,25 +42,29 @@ pub struct Setup {
     pub members: u64,
     /// Cosignatures that certify; `None`: the safe default.
     pub threshold: Option<u32>,
-    /// Planted: disks that promise and do not keep.
-    pub lying_disks: bool,
+    /// The bug that is planted.
+    pub planted: Planted,
 }
 
 impl Setup {
     pub const FOUR: Setup = Setup {
         members: 4,
         threshold: None,
-        lying_disks: false,
+        planted: Planted::Nothing,
     };
 }
 
-struct Node {
-    raft: SimDisk,
-    ledger: SimGenerations,
-    clock: SimClock,
-    running: Option<(Core, Port)>,
+pub(crate) struct Node {
+    pub(crate) raft: SimDisk,
+    pub(crate) ledger: SimGenerations,
+    pub(crate) adopted: Adopted,
+    /// A record was damaged: it may stop, and refuse to start.
+    pub(crate) damaged: bool,
+    pub(crate) led_when_full: bool,
+    pub(crate) clock: SimClock,
+    pub(crate) running: Option<(Core, Port)>,
     /// Up to which height its blocks were compared with everybody's.
-    compared: u64,
+    pub(crate) compared: u64,
 }
 
 /// What was seen of certificates: by height, by header, by whom.
@@ -68,7 +74,6 @@ pub type Certified = BTreeMap<u64, BTreeMap<Hash, BTreeSet<u64>>>;
 struct Seen {
     certified: Certified,
     blocks: BTreeMap<u64, (Hash, u64)>,
-    violations: Vec<Violation>,
 }
 
 /// One simulation.
@@ -77,18 +82,39 @@ pub struct World {
     pub ledger: Ledger,
     pub rng: Rng,
     pub trace: Trace,
-    start: Instant,
+    pub notes: Notes,
+    pub start: Instant,
     pub wires: Wires,
-    nodes: Mutex<BTreeMap<u64, Node>>,
+    pub(crate) nodes: Mutex<BTreeMap<u64, Node>>,
     seen: Arc<Mutex<Seen>>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one simulation left behind.
+pub struct Ran<T> {
+    pub answer: T,
+    /// The hash of all that happened.
+    pub hash: String,
+    pub events: u64,
+    /// How long it took there.
+    pub simulated: Duration,
+    pub notes: Notes,
 }
 
 /// Runs one simulation. The answer and the hash of all that happened.
 pub fn simulate<T, F>(seed: u64, setup: Setup, story: impl FnOnce(Arc<World>) -> F) -> (T, String)
+where
+    F: Future<Output = T>,
+{
+    let ran = simulate_noted(seed, setup, story);
+    (ran.answer, ran.hash)
+}
+
+/// The same, with all that was noted.
+pub fn simulate_noted<T, F>(seed: u64, setup: Setup, story: impl FnOnce(Arc<World>) -> F) -> Ran<T>
 where
     F: Future<Output = T>,
 {
@@ -101,7 +127,13 @@ where
     runtime.block_on(async {
         let world = Arc::new(World::new(seed, setup));
         let answer = story(world.clone()).await;
-        (answer, world.trace.hash())
+        Ran {
+            answer,
+            hash: world.trace.hash(),
+            events: world.trace.events(),
+            simulated: world.start.elapsed(),
+            notes: world.notes.clone(),
+        }
     })
 }
 
@@ -110,6 +142,9 @@ impl Node {
         Self {
             raft: SimDisk::new(),
             ledger: SimGenerations::new(),
+            adopted: Adopted::default(),
+            damaged: false,
+            led_when_full: false,
             clock: SimClock::new(start, 0),
             running: None,
             compared: 0,
@@ -122,7 +157,9 @@ impl World {
         let rng = Rng::new(seed);
         let start = Instant::now();
         let trace = Trace::new(start);
-        let wires = Wires::new(rng.fork(), trace.clone());
+        let notes = Notes::default();
+        let witness = Witness::new(notes.clone());
+        let wires = Wires::new(rng.fork(), trace.clone(), witness, setup.planted);
         let ledger = Ledger::new(setup.members, setup.threshold);
         let nodes = (1..=setup.members).map(|id| (id, Node::new(start)));
         Self {
@@ -131,6 +168,7 @@ impl World {
             nodes: Mutex::new(nodes.collect()),
             rng,
             trace,
+            notes,
             start,
             wires,
             seen: Arc::default(),
@@ -164,6 +202,7 @@ impl World {
 
     /// A node that no genesis lists, down as yet.
     pub fn add(&self, id: u64) {
+        self.wires.witness.members_change();
         locked(&self.nodes).insert(id, Node::new(self.start));
     }
 
@@ -175,24 +214,35 @@ impl World {
 
     /// Starts a node that is down.
     pub async fn start(&self, id: u64) -> Result<(), StartError> {
-        let (config, port) = {
+        let (config, port, config_disk) = {
             let nodes = locked(&self.nodes);
             let node = &nodes[&id];
             if node.running.is_some() {
                 return Ok(());
             }
             let port = self.wires.port(id);
-            let raft_disk: Arc<dyn Disk> = if self.setup.lying_disks {
-                Arc::new(LyingDisk(node.raft.clone()))
-            } else {
-                Arc::new(node.raft.clone())
+            let config_disk = node.raft.clone();
+            let (planted, notes) = (self.setup.planted, self.notes.clone());
+            let raft_disk = BentDisk::new(node.raft.clone(), planted, notes.clone());
+            let ledger = BentGenerations {
+                disks: node.ledger.clone(),
+                planted,
+                notes,
+                start: self.start,
+                adopted: node.adopted.clone(),
             };
+            let disks = Disks {
+                raft: node.raft.clone(),
+                ledger: node.ledger.clone(),
+                adopted: node.adopted.clone(),
+            };
+            self.wires.witness.disks_of(id, disks);
             let config = CoreConfig {
                 raft_id: id,
                 chain: self.ledger.chain.clone(),
                 cosign_key: self.ledger.cosign_key(id),
-                raft_disk,
-                ledger: Arc::new(node.ledger.clone()),
+                raft_disk: Arc::new(raft_disk),
+                ledger: Arc::new(ledger),
                 copies: COPIES,
                 network: Arc::new(port.clone()),
                 clock: Arc::new(node.clock.clone()),
@@ -200,9 +250,20 @@ impl World {
                 io: Io::Simulated { sync: SYNC },
                 seed: Some(self.rng.next()),
             };
-            (config, port)
+            (config, port, config_disk)
         };
         self.trace.event(format_args!("{id} starts"));
+        let purged = self
+            .running()
+            .into_iter()
+            .filter_map(|(_, core)| core.kept().1);
+        if purged.max()
+            > LogStore::open(Arc::new(config_disk))
+                .ok()
+                .and_then(|log| log.last_index())
+        {
+            self.notes.mark(Mark::MemberBehindThePurge);
+        }
         let core = if id > self.setup.members {
             Core::join(config).await?
         } else {
@@ -226,11 +287,18 @@ impl World {
     fn watch(&self, id: u64, core: &Core) {
         let mut certified = core.certified();
         let (seen, trace) = (self.seen.clone(), self.trace.clone());
+        let (witness, clock) = (self.wires.witness.clone(), SimClock::new(self.start, 0));
         tokio::spawn(async move {
             loop {
                 let newest = certified.borrow_and_update().clone();
                 if let Some(newest) = newest {
                     let (height, hash) = (newest.header().height, newest.header_hash());
+                    freshness_is_never_overstated::seen(
+                        witness.notes(),
+                        id,
+                        &newest,
+                        clock.now_ms(),
+                    );
                     let by = &mut locked(&seen).certified;
                     let new = by
                         .entry(height)
@@ -239,6 +307,7 @@ impl World {
                         .or_default()
                         .insert(id);
                     if new {
+                        witness.certified(id, &newest);
                         trace.event(format_args!("{id} certified {height} {hash}"));
                     }
                 }
@@ -249,74 +318,38 @@ impl World {
         });
     }
 
-    /// Power loss of some nodes in one instant: of what was not synced, a part chosen by the seed
-    /// survives, or nothing.
-    pub async fn crash(&self, ids: &[u64], lose_all: bool) {
-        let mut dead = Vec::new();
-        for id in ids {
-            self.compare(*id);
-            let mut nodes = locked(&self.nodes);
-            let Some(node) = nodes.get_mut(id) else {
-                continue;
-            };
-            let Some((core, port)) = node.running.take() else {
-                continue;
-            };
-            port.cut();
-            self.wires.unplug(*id);
-            let keep = |unsynced| match lose_all {
-                true => 0,
-                false => self.rng.between(0, unsynced),
-            };
-            node.raft = node.raft.crash(keep);
-            // Sometimes the state survives and the log's end does not.
-            let state_survives = !lose_all && self.rng.per_mille(500);
-            let keep_state = |unsynced| {
-                if state_survives {
-                    unsynced
-                } else {
-                    keep(unsynced)
-                }
-            };
-            node.ledger = node.ledger.crash(keep_state);
-            node.compared = 0;
-            dead.push(core);
-        }
-        self.trace
-            .event(format_args!("crash of {ids:?}, lose all: {lose_all}"));
-        for core in dead {
-            core.shutdown().await;
-        }
+    /// What an exact clock says.
+    pub fn now_ms(&self) -> u64 {
+        SimClock::new(self.start, 0).now_ms()
     }
 
-    /// The next sync of the node's Raft log fails.
-    pub fn fail_next_sync(&self, id: u64) {
-        locked(&self.nodes)[&id].raft.fail_next_sync();
-    }
-
-    pub fn store(&self, id: u64) -> StateStore {
-        let disk = locked(&self.nodes)[&id].ledger.disk();
-        StateStore::open(Arc::new(disk), &self.ledger.chain.id).unwrap()
+    /// The state on the node's disk, unless it is damaged there.
+    pub fn readable_store(&self, id: u64) -> Option<StateStore> {
+        let disk = locked(&self.nodes).get(&id)?.ledger.disk();
+        StateStore::open(Arc::new(disk), &self.ledger.chain.id).ok()
     }
 
     /// The height of the state on the node's disk.
     pub fn store_height(&self, id: u64) -> u64 {
-        let tip = apply::tip(&self.store(id)).unwrap();
+        let store = self.readable_store(id);
+        let tip = store.and_then(|store| apply::tip(&store).ok().flatten());
         tip.map_or(0, |tip| tip.header.height)
     }
 
     /// Compares the node's new blocks with everybody's.
     pub fn compare(&self, id: u64) {
         let from = locked(&self.nodes)[&id].compared;
-        let store = self.store(id);
+        let Some(store) = self.readable_store(id) else {
+            return;
+        };
         let mut height = from;
-        while let Some(header) = apply::header_at(&store, height).unwrap() {
+        while let Some(header) = apply::header_at(&store, height).unwrap_or(None) {
             let hash = checkpoint::header_hash(&header);
             let seen = &mut *locked(&self.seen);
             let (first, by) = *seen.blocks.entry(height).or_insert((hash, id));
             if first != hash {
                 let what = format!("block {height} is {first} at {by} and {hash} at {id}");
-                seen.violations.push(Violation(what));
+                self.notes.violation("same_log_same_roots", what);
             }
             height += 1;
         }
@@ -332,16 +365,12 @@ impl World {
             .map(|(hash, _)| *hash)
     }
 
-    pub fn violations(&self) -> Vec<Violation> {
-        locked(&self.seen).violations.clone()
-    }
-
     pub fn certified(&self) -> Certified {
         locked(&self.seen).certified.clone()
     }
 
     /// Whether `entry` is committed at the first node that runs, after a moment.
-    async fn record(&self, entry: &Admitted) -> bool {
+    pub(crate) async fn record(&self, entry: &Admitted) -> bool {
         for (_, core) in self.running() {
             core.submit(vec![entry.clone()]).await;
             let deadline = Instant::now() + Duration::from_secs(1);
@@ -351,44 +380,5 @@ impl World {
             }
         }
         false
-    }
-
-    /// Brings everything back and waits until all nodes agree and all is certified.
-    pub async fn settle(&self) -> Result<(), Violation> {
-        self.wires.heal();
-        self.wires.set_weather(crate::wires::Weather::FAIR);
-        for id in self.ids() {
-            self.set_skew(id, 0);
-            let started = self.start(id).await;
-            started.map_err(|error| Violation(format!("{id} does not start again: {error}")))?;
-        }
-        let deadline = Instant::now() + Duration::from_secs(120);
-        // One more entry through any node: what a majority holds is committed only when a leader
-        // commits something of its own term.
-        let last = self.ledger.evidence(u64::MAX, self.rng.next());
-        while !self.record(&last).await && Instant::now() < deadline {}
-        loop {
-            let mut said = String::new();
-            let mut ends = BTreeSet::new();
-            let mut settled = true;
-            for (id, core) in self.running() {
-                let status = core.status();
-                let _ = writeln!(said, "{id}: {status:?}");
-                settled &= status.certified_height == Some(status.applied_height);
-                settled &= core
-                    .view()
-                    .is_some_and(|v| v.height() == status.applied_height);
-                ends.insert((status.applied_height, status.last_log_index));
-            }
-            if settled && ends.len() == 1 {
-                self.trace.event(format_args!("settled {ends:?}"));
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                let what = format!("after all faults were healed the nodes never settled:\n{said}");
-                return Err(Violation(what));
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
     }
 }

@@ -14,6 +14,8 @@ use crate::world::World;
 /// "Committed", as a client heard it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
+    /// Which client, and its how-manieth entry.
+    pub by: (u64, u64),
     pub id: Hash,
     pub leaf_hash: Hash,
     pub height: u64,
@@ -49,7 +51,10 @@ impl Oracle {
             .iter()
             .find(|known| known.id == told.id && **known != told)
         {
-            violations.push(Violation(format!("{before:?}, later {told:?}")));
+            violations.push(Violation::of(
+                "one_place_one_answer",
+                format!("{before:?}, later {told:?}"),
+            ));
         }
         if !all.contains(&told) {
             all.push(told);
@@ -92,6 +97,7 @@ impl Oracle {
                     self.heard(
                         &world,
                         Acknowledged {
+                            by: (name, number),
                             id,
                             leaf_hash,
                             height,

@@ -8,7 +8,8 @@ use cairn_consensus::Core;
 use tokio::time::Instant;
 
 use crate::invariants::{
-    Violation, acknowledged_is_never_lost, no_two_certified_headers_conflict, same_log_same_roots,
+    Violation, a_chain_only_grows, acknowledged_is_never_lost, no_two_certified_headers_conflict,
+    same_log_same_roots,
 };
 use crate::oracle::Oracle;
 use crate::rng::Rng;
@@ -22,16 +23,6 @@ const CLIENTS: u64 = 3;
 /// from the future that nobody else accepts, and no other member could win an election: safe, but
 /// stuck until that future has come.
 const DAY_OFF: u64 = 2;
-
-/// What one storm left behind.
-#[derive(Debug)]
-pub struct Outcome {
-    pub acknowledged: usize,
-    pub certified: usize,
-    /// Copies that took the place of a state, of the nodes that run at the end.
-    pub installs: u64,
-    pub events: u64,
-}
 
 /// Forms the cluster and waits until every node knows who leads and the genesis is certified.
 pub async fn begin(world: &World) {
@@ -49,41 +40,54 @@ pub async fn begin(world: &World) {
         .expect("a fresh cluster elects a leader and certifies its genesis");
 }
 
-pub async fn storm(world: Arc<World>) -> Result<Outcome, Violation> {
+pub async fn storm(world: Arc<World>) -> Result<u64, Violation> {
     begin(&world).await;
     let oracle = Oracle::default();
-    let until = Instant::now() + STORM;
+    storm_for(&world, &oracle, STORM).await?;
+    world.settle().await?;
+    check(&world, &oracle)?;
+    Ok(oracle.acknowledged().len() as u64)
+}
+
+/// Clients and faults, and nothing is healed afterwards.
+pub async fn storm_for(
+    world: &Arc<World>,
+    oracle: &Oracle,
+    long: Duration,
+) -> Result<(), Violation> {
+    let until = Instant::now() + long;
     let clients: Vec<_> = (1..=CLIENTS)
         .map(|name| {
             let rng = world.rng.fork();
+            // A name of its own in each storm.
+            let name = world.rng.next() & !0xf | name;
             tokio::spawn(oracle.clone().client(world.clone(), name, rng, until))
         })
         .collect();
     let faults = world.rng.fork();
     while Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(faults.between(100, 1500))).await;
-        fault(&world, &faults).await?;
+        let pause = Duration::from_millis(faults.between(100, 1500));
+        tokio::select! {
+            biased;
+            id = world.wires.blown() => {
+                world.wires.set_fuse(None);
+                world.crash(&[id], faults.per_mille(500)).await;
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+        fault(world, &faults).await?;
+        world.notes.check()?;
     }
     for client in clients {
         client.await.unwrap();
     }
-    world.settle().await?;
-    check(&world, &oracle)?;
-    Ok(Outcome {
-        acknowledged: oracle.acknowledged().len(),
-        certified: world.certified().len(),
-        installs: world
-            .running()
-            .iter()
-            .map(|(_, core)| core.installs())
-            .sum(),
-        events: world.trace.events(),
-    })
+    Ok(())
 }
 
 /// All invariants.
 pub fn check(world: &World, oracle: &Oracle) -> Result<(), Violation> {
     same_log_same_roots::check(world)?;
+    a_chain_only_grows::check(world)?;
     no_two_certified_headers_conflict::check(world)?;
     if let Some(violation) = oracle.violations().into_iter().next() {
         return Err(violation);
@@ -93,16 +97,14 @@ pub fn check(world: &World, oracle: &Oracle) -> Result<(), Violation> {
 
 async fn fault(world: &World, rng: &Rng) -> Result<(), Violation> {
     let all = world.ids();
+    let notes = &world.notes;
     let some = || -> BTreeSet<u64> {
         let half = |_: &&u64| rng.per_mille(500);
         all.iter().filter(half).copied().collect()
     };
-    match rng.between(0, 9) {
-        0 | 1 => {
-            if let Some(one) = rng.pick(&all) {
-                world.crash(&[*one], rng.per_mille(500)).await;
-            }
-        }
+    let one = *rng.pick(&all).unwrap();
+    match rng.between(0, 14) {
+        0 | 1 => world.crash(&[one], rng.per_mille(500)).await,
         2 => {
             let several: Vec<u64> = some().into_iter().collect();
             world.crash(&several, rng.per_mille(500)).await;
@@ -110,6 +112,7 @@ async fn fault(world: &World, rng: &Rng) -> Result<(), Violation> {
         3 if rng.per_mille(300) => world.crash(&all, true).await,
         4 => {
             let side = some();
+            notes.fault("partition");
             world.trace.event(format_args!("partition {side:?}"));
             world.wires.partition(&side, &all);
         }
@@ -119,28 +122,59 @@ async fn fault(world: &World, rng: &Rng) -> Result<(), Violation> {
         }
         7 => {
             let rough = rng.per_mille(500);
+            if rough {
+                notes.fault("rough weather");
+            }
             world.trace.event(format_args!("rough weather: {rough}"));
             world
                 .wires
                 .set_weather(if rough { Weather::ROUGH } else { Weather::FAIR });
         }
         8 => {
-            if let Some(one) = rng.pick(&all) {
-                let skew = match rng.between(0, 5) {
-                    0 if *one == DAY_OFF => 86_400_000,
-                    1 if *one == DAY_OFF => -86_400_000,
-                    _ => i64::try_from(rng.between(0, 1500)).unwrap_or(0) - 750,
-                };
-                world.set_skew(*one, skew);
-            }
+            let skew = match rng.between(0, 5) {
+                0 if one == DAY_OFF => 86_400_000,
+                1 if one == DAY_OFF => -86_400_000,
+                _ => i64::try_from(rng.between(0, 1500)).unwrap_or(0) - 750,
+            };
+            notes.fault("clock");
+            world.set_skew(one, skew);
+        }
+        9 => {
+            let to = *rng.pick(&all).unwrap();
+            notes.fault("one-way cut");
+            world.trace.event(format_args!("cut {one}>{to}"));
+            world.wires.cut_one_way(one, to);
+        }
+        10 => world.fail_next_sync(one),
+        11 => {
+            let leader = world.leader().filter(|_| rng.per_mille(500));
+            world.set_full(leader.unwrap_or(one), true);
+        }
+        12 if rng.per_mille(500) => {
+            notes.fault("power fails before a cosignature leaves");
+            world.wires.set_fuse(Some(one));
+        }
+        // Of three members all have to cosign.
+        13 if all.len() > 3
+            && !all.iter().any(|id| world.is_damaged(*id))
+            && rng.per_mille(300) =>
+        {
+            world.damage(one, rng);
         }
         _ => {}
     }
-    // What is down comes back sooner or later.
+    // What is down comes back sooner or later, and space is found.
+    for id in &all {
+        if rng.per_mille(300) && world.is_full(*id) {
+            world.set_full(*id, false);
+        }
+    }
+    if rng.per_mille(600) {
+        world.reap().await;
+    }
     for id in &all {
         if rng.per_mille(400) {
-            let started = world.start(*id).await;
-            started.map_err(|error| Violation(format!("{id} does not start again: {error}")))?;
+            world.try_start(*id).await?;
         }
     }
     Ok(())
