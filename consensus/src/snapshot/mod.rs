@@ -39,7 +39,7 @@ use crate::types::{LogId, SnapshotMeta, from_bytes, to_bytes};
 pub const COPY_EVERY_BLOCKS: u64 = 5_000;
 /// or after so many bytes of proposals: the Raft log holds at most about twice as much, and making a
 /// copy costs one flush of a memtable (about 0.2 s of the apply thread) each time.
-pub const COPY_EVERY_BYTES: u64 = 32 << 20;
+pub const COPY_EVERY_BYTES: u64 = 64 << 20;
 /// How long the purge is followed, for the log line.
 const PURGE_NOTICED: Duration = Duration::from_secs(5);
 /// Copies kept: the newest is sent; the log is purged below the older one.
