@@ -31,9 +31,9 @@ fn has_its_blocks(state: &impl StateRead) -> anyhow::Result<()> {
     for height in sample(newest) {
         if apply::header_at(state, height)?.is_none() {
             bail!(
-                "the ledger's state is damaged: block {height} of {newest} is missing. Delete the \
-                 folder ledger/ in the data folder and start again: it is made again from raft/ \
-                 and the other members"
+                "the ledger's state is damaged: block {height} of {newest} is missing. Delete \
+                 everything but kept/ in the folder ledger/ of the data folder and start again: \
+                 the state is made again from its newest copy and raft/"
             );
         }
     }

@@ -6,7 +6,6 @@
 mod cluster;
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -136,78 +135,4 @@ async fn a_restart_of_each_node_in_turn_costs_no_write_more_than_one_retry() {
     );
     assert!(lost.is_empty(), "{lost:?}");
     assert!(leaders >= 2 && written > 20);
-}
-
-fn bytes_in(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-    entries
-        .map(|entry| match entry.metadata().unwrap() {
-            meta if meta.is_dir() => bytes_in(&entry.path()),
-            meta => meta.len(),
-        })
-        .sum()
-}
-
-/// Figures, printed: `cargo test --release -p cairn-node --test catch_up -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes; prints figures"]
-async fn restart_and_catch_up_times_at_100_000_entries() {
-    let mut cluster = formed("[copies]\nevery_blocks = 100").await;
-    cluster.certified(1, cluster.evidence(0)).await;
-    let away = cluster.leader().await % 4 + 1;
-    let other = away % 4 + 1;
-    cluster.terminate(away);
-    let mut number = 1_u32;
-    for target in [1_000, 10_000, 100_000_u32] {
-        while number < target {
-            let portion = (target - number).min(2_000);
-            let entries = (number..number + portion)
-                .map(|n| cluster.evidence(n))
-                .collect();
-            let (statuses, _) = cluster.stream(other, entries).await;
-            assert_eq!(statuses.len(), portion as usize);
-            number += portion;
-        }
-        let began = Instant::now();
-        cluster.terminate(other);
-        let stopped = began.elapsed();
-        let began = Instant::now();
-        cluster.start(other);
-        println!(
-            "{target} entries: stop {stopped:?}, start to serving {:?}",
-            began.elapsed()
-        );
-        cluster.caught_up(other, 1).await;
-    }
-    // Single writes until the copy is newer than all of it.
-    let purged = |cluster: &Cluster| cluster.log(other).matches(PURGED).count();
-    let before = purged(&cluster);
-    while purged(&cluster) < before + 2 {
-        number += 1;
-        cluster.certified(other, cluster.evidence(number)).await;
-    }
-    let height = cluster.verified_checkpoint(other).await.height;
-    let kept = cluster.data(other).join("ledger/kept");
-    let newest = fs::read_dir(&kept)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let newest = newest.filter(|path| path.is_dir()).max().unwrap();
-    let bytes = bytes_in(&newest);
-    let began = Instant::now();
-    let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(&newest).unwrap() {
-        let path = entry.unwrap().path();
-        let to = copy.path().join(path.file_name().unwrap());
-        fs::copy(&path, &to).unwrap();
-        fs::File::open(&to).unwrap().sync_all().unwrap();
-    }
-    let copied = began.elapsed();
-    cluster.start(away);
-    let began = Instant::now();
-    cluster.caught_up(away, height).await;
-    println!(
-        "catch-up of {number} entries, {bytes} bytes: {:?}; copying the bytes: {copied:?}",
-        began.elapsed()
-    );
-    assert!(cluster.log(away).contains(INSTALLED));
 }
