@@ -207,15 +207,16 @@ impl Core {
                 stopped.clone(),
             )),
         ];
-        let receiver = Arc::new(Receiver::new(
-            chain.clone(),
-            store.clone(),
-            copies.generations().clone(),
+        let receiver = Arc::new(Receiver {
+            chain: chain.clone(),
+            store: store.clone(),
+            generations: copies.generations().clone(),
             applier,
-            cosigner.clone(),
-            raft.clone(),
+            cosigner: cosigner.clone(),
+            raft: raft.clone(),
             io,
-        ));
+            transfers: Arc::default(),
+        });
         let (reachable, _) = watch::channel(Arc::new(v1::MemberSet::default()));
         let follower = Follower {
             me,

@@ -16,7 +16,6 @@ pub mod evidence;
 pub mod foreign;
 pub mod genesis;
 pub mod hash;
-pub mod key_file;
 pub mod log;
 pub mod lottery;
 pub mod map;

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of the repository that documents may name and that hold sources.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "proto",
     "ledger",
+    "keys",
     "storage",
     "consensus",
     "sim",

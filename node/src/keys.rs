@@ -1,15 +1,13 @@
-//! The node's own keys, from their files (`cairn_ledger::key_file`).
+//! The node's own keys, from their files (`cairn_keys`).
 //!
 //! What holds here: a file that others may read, that another user owns or that is a link is
 //! refused with the command that mends it. What stays out: making keys (`cairn key`) and the seed
 //! and author keys, which never lie on a node.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use cairn_ledger::key_file::{self, Facts, MAX_BYTES, Purpose, Secret, Unfit};
+use cairn_keys::{Purpose, ReadError, Secret, Unfit};
 use ed25519_dalek::SigningKey;
 use libp2p::identity;
 use zeroize::Zeroizing;
@@ -69,45 +67,16 @@ pub fn cosign(path: &Path) -> Result<SigningKey, KeyError> {
 }
 
 fn read(purpose: Purpose, path: &Path) -> Result<Secret, KeyError> {
-    let failed = |error| KeyError::Read {
-        purpose,
-        path: path.to_owned(),
-        error,
-    };
-    let unfit = |unfit| KeyError::Unfit {
-        path: path.to_owned(),
-        unfit,
-    };
-    if !std::fs::symlink_metadata(path).map_err(failed)?.is_file() {
-        return Err(unfit(Unfit::NotAFile));
-    }
-    // What was just seen may be swapped for a link; then opening fails.
-    let mut file = File::options()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-        .map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    let facts = Facts {
-        plain: meta.is_file(),
-        mode: meta.mode() & 0o7777,
-        owner: meta.uid(),
-        len: meta.len(),
-    };
-    key_file::check(&facts, rustix::process::geteuid().as_raw()).map_err(unfit)?;
-    // Room for all, so that no half-filled buffer is left behind unwiped.
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
-    file.by_ref()
-        .take(MAX_BYTES as u64)
-        .read_to_end(&mut text)
-        .map_err(failed)?;
-    match key_file::parse(&text) {
-        Some((found, secret)) if found == purpose => Ok(secret),
-        Some(_) => Err(KeyError::Purpose {
+    let path = path.to_owned();
+    match cairn_keys::read(&path) {
+        Ok((found, secret)) if found == purpose => Ok(secret),
+        Ok(_) => Err(KeyError::Purpose { purpose, path }),
+        Err(ReadError::Unfit(unfit)) => Err(KeyError::Unfit { path, unfit }),
+        Err(ReadError::Io(error)) => Err(KeyError::Read {
             purpose,
-            path: path.to_owned(),
+            path,
+            error,
         }),
-        None => Err(unfit(Unfit::Format)),
     }
 }
 

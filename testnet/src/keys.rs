@@ -3,17 +3,14 @@
 //! Fresh keys come from `cairn key new`. A demo that must be repeatable derives them from its seed
 //! instead: whoever knows the seed knows every key, so nothing but a rehearsal may use them.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use cairn_ledger::key_file::{self, Secret};
+use cairn_keys::Secret;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-pub use cairn_ledger::key_file::Purpose;
+pub use cairn_keys::Purpose;
 
 use crate::cairn::{Cairn, args};
 
@@ -92,13 +89,8 @@ fn write(path: &Path, purpose: Purpose, mut secret: [u8; 32]) -> anyhow::Result<
         // A BLS secret is a number below the group's order, which begins with 0x73.
         secret[0] &= 0x3f;
     }
-    let line = key_file::render(purpose, &Secret::new(Zeroizing::new(secret)));
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(key_file::MODE)
-        .open(path);
-    file.and_then(|mut file| file.write_all(line.as_bytes()))
+    let secret = Secret::new(Zeroizing::new(secret));
+    cairn_keys::create(path, purpose, &secret)
         .with_context(|| format!("cannot write the key {}", path.display()))
 }
 

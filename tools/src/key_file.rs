@@ -1,15 +1,13 @@
-//! Key files, made and read (`cairn_ledger::key_file`).
+//! Key files, made and read (`cairn_keys`).
 //!
 //! What holds here: a new file has mode 0600 and never replaces another; a file that others may
 //! use, that another user owns or that is a link is refused with the command that mends it.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::Path;
 
-use cairn_ledger::key_file::{self, Facts, MAX_BYTES, MODE, Unfit};
+use cairn_keys::ReadError;
 use cairn_ledger::lottery::bls::SeedSecret;
 use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
@@ -17,21 +15,12 @@ use zeroize::Zeroizing;
 use crate::exit::Failure;
 use crate::system;
 
-pub use cairn_ledger::key_file::{Purpose, Secret};
+pub use cairn_keys::{Purpose, Secret};
 
 /// A new key in a new file.
 pub fn create(purpose: Purpose, path: &Path) -> Result<Secret, Failure> {
     let secret = generate(purpose)?;
-    let line = key_file::render(purpose, &secret);
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .open(path);
-    let written = file.and_then(|mut file| {
-        file.write_all(line.as_bytes())?;
-        file.sync_all()
-    });
+    let written = cairn_keys::create(path, purpose, &secret);
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => failed(
             path,
@@ -85,32 +74,13 @@ fn of_purpose(purpose: Purpose, path: &Path) -> Result<Secret, Failure> {
 
 /// The key in `path`, and what it is for.
 pub fn read(path: &Path) -> Result<(Purpose, Secret), Failure> {
-    let unreadable = |error: io::Error| failed(path, format!("cannot be read: {error}"));
-    let unfit = |unfit: Unfit| match unfit.cure(&path.display().to_string()) {
-        Some(cure) => failed(path, format!("{unfit}; run: {cure}")),
-        None => failed(path, unfit),
-    };
-    let seen = std::fs::symlink_metadata(path).map_err(unreadable)?;
-    if !seen.is_file() {
-        return Err(unfit(Unfit::NotAFile));
-    }
-    // What was just seen may be swapped for a link; then opening fails.
-    let mut options = File::options();
-    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-    let file = options.read(true).open(path).map_err(unreadable)?;
-    let meta = file.metadata().map_err(unreadable)?;
-    let facts = Facts {
-        plain: meta.is_file(),
-        mode: meta.mode() & 0o7777,
-        owner: meta.uid(),
-        len: meta.len(),
-    };
-    key_file::check(&facts, rustix::process::geteuid().as_raw()).map_err(unfit)?;
-    // Room for all, so that no half-filled buffer is left behind unwiped.
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
-    let taken = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut text);
-    taken.map_err(unreadable)?;
-    key_file::parse(&text).ok_or_else(|| unfit(Unfit::Format))
+    cairn_keys::read(path).map_err(|error| match error {
+        ReadError::Io(error) => failed(path, format!("cannot be read: {error}")),
+        ReadError::Unfit(unfit) => match unfit.cure(&path.display().to_string()) {
+            Some(cure) => failed(path, format!("{unfit}; run: {cure}")),
+            None => failed(path, unfit),
+        },
+    })
 }
 
 fn failed(path: &Path, what: impl fmt::Display) -> Failure {

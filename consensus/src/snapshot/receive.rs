@@ -33,19 +33,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The receiving end.
 pub(crate) struct Receiver {
-    chain: Arc<Chain>,
-    store: Arc<StateStore>,
-    generations: Arc<dyn Generations>,
-    applier: Arc<Applier>,
-    cosigner: Arc<Cosigner>,
-    raft: RaftHandle,
-    io: Io,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) store: Arc<StateStore>,
+    pub(crate) generations: Arc<dyn Generations>,
+    pub(crate) applier: Arc<Applier>,
+    pub(crate) cosigner: Arc<Cosigner>,
+    pub(crate) raft: RaftHandle,
+    pub(crate) io: Io,
     /// First come, first served, so that frames keep their order.
-    transfers: Arc<tokio::sync::Mutex<Transfers>>,
+    pub(crate) transfers: Arc<tokio::sync::Mutex<Transfers>>,
 }
 
+/// The transfer that is under way, if any.
 #[derive(Default)]
-struct Transfers {
+pub(crate) struct Transfers {
     last: u64,
     now: Option<Incoming>,
 }
@@ -86,27 +87,6 @@ impl Incoming {
 }
 
 impl Receiver {
-    pub(crate) fn new(
-        chain: Arc<Chain>,
-        store: Arc<StateStore>,
-        generations: Arc<dyn Generations>,
-        applier: Arc<Applier>,
-        cosigner: Arc<Cosigner>,
-        raft: RaftHandle,
-        io: Io,
-    ) -> Self {
-        Self {
-            chain,
-            store,
-            generations,
-            applier,
-            cosigner,
-            raft,
-            io,
-            transfers: Arc::default(),
-        }
-    }
-
     /// Answers one request of the snapshot lane.
     pub(crate) async fn handle(
         self: &Arc<Self>,

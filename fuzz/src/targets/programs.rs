@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use cairn_ledger::key_file::Secret;
+use cairn_keys::Secret;
 use zeroize::Zeroizing;
 
 use super::{Target, must, plain};

@@ -1,9 +1,10 @@
 //! Key files: one line, `cairn-<purpose>-key-v1 <64 hex digits>`, for the owner's eyes only.
 //!
-//! What holds here: one key, one purpose; a file that others may use is no key file; secrets are
-//! wiped from memory when they are dropped, and no `Debug` prints one. What stays out: files. Who
-//! reads one opens it without following links, lets [`check`] look at what the system says of it,
-//! and hands its bytes to [`parse`].
+//! What holds here: one key, one purpose; a file that others may use is no key file, and none is ever
+//! overwritten; secrets are wiped from memory when they are dropped, and no `Debug` prints one. What
+//! stays out: what a key signs.
+
+mod file;
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,10 +12,12 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+pub use file::{ReadError, Unfit, create, read};
+
 /// A key file is one line of about 90 bytes; a file above this is none.
-pub const MAX_BYTES: usize = 256;
+const MAX_BYTES: usize = 256;
 /// The only permission bits that a key file may have.
-pub const MODE: u32 = 0o600;
+const MODE: u32 = 0o600;
 
 /// What a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,74 +121,6 @@ pub fn parse(text: &[u8]) -> Option<(Purpose, Secret)> {
     })
 }
 
-/// What the system says of a file.
-#[derive(Debug, Clone, Copy)]
-pub struct Facts {
-    /// It is a plain file, not a link, folder or device.
-    pub plain: bool,
-    /// Its permission bits, those of 0o7777.
-    pub mode: u32,
-    /// Whose it is.
-    pub owner: u32,
-    /// Its bytes.
-    pub len: u64,
-}
-
-/// Why a file is no key file, whatever is in it. The sentences follow the file's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// It is a symbolic link, or no plain file.
-    #[error("is not a plain file: put the key itself there, not a link to it")]
-    NotAFile,
-    /// Others may read or write it, or it is marked in another way.
-    #[error("has mode {mode:04o}, and a key has 0600, so that nobody else may use it")]
-    Mode {
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Somebody else owns it.
-    #[error("belongs to user {owner}, but this process runs as {me}")]
-    Owner {
-        /// Its owner.
-        owner: u32,
-        /// Who runs this process.
-        me: u32,
-    },
-    /// It does not hold a key's line.
-    #[error("is no key file: it must hold one line, \"cairn-<purpose>-key-v1\" and 64 hex digits")]
-    Format,
-}
-
-impl Unfit {
-    /// The command that mends it, for the file `path`.
-    pub fn cure(&self, path: &str) -> Option<String> {
-        match self {
-            Unfit::Mode { .. } => Some(format!("chmod 0600 '{path}'")),
-            Unfit::Owner { me, .. } => Some(format!("chown {me} '{path}'")),
-            Unfit::Format => Some("cairn key new".to_owned()),
-            Unfit::NotAFile => None,
-        }
-    }
-}
-
-/// Whether a file may hold a key that the user `me` uses.
-pub fn check(facts: &Facts, me: u32) -> Result<(), Unfit> {
-    let (mode, owner) = (facts.mode, facts.owner);
-    if !facts.plain {
-        return Err(Unfit::NotAFile);
-    }
-    if mode != MODE {
-        return Err(Unfit::Mode { mode });
-    }
-    if owner != me {
-        return Err(Unfit::Owner { owner, me });
-    }
-    if facts.len > MAX_BYTES as u64 {
-        return Err(Unfit::Format);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -223,29 +158,5 @@ mod tests {
         ] {
             assert!(parse(text.as_bytes()).is_none(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_file_that_others_may_use_is_no_key_file_and_the_cure_is_named() {
-        let good = Facts {
-            plain: true,
-            mode: MODE,
-            owner: 7,
-            len: 88,
-        };
-        assert_eq!(check(&good, 7), Ok(()));
-        let linked = Facts {
-            plain: false,
-            ..good
-        };
-        assert_eq!(check(&linked, 7), Err(Unfit::NotAFile));
-        let foreign = check(&good, 8).unwrap_err();
-        assert_eq!(foreign.cure("k").unwrap(), "chown 8 'k'");
-        for mode in [0o644, 0o640, 0o604, 0o620, 0o700, 0o400, 0o4600] {
-            let unfit = check(&Facts { mode, ..good }, 7).unwrap_err();
-            assert_eq!(unfit.cure("k").unwrap(), "chmod 0600 'k'", "{mode:o}");
-        }
-        let long = Facts { len: 257, ..good };
-        assert_eq!(check(&long, 7), Err(Unfit::Format));
     }
 }
