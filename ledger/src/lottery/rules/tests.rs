@@ -13,7 +13,9 @@ use crate::lottery::check::{CheckError, Opening, Verdict, check_applicant};
 use crate::lottery::index::ranking_slice;
 use crate::lottery::recompute::{RecomputeError, contribution_message, recompute};
 use crate::lottery::roster::{Row, commitment};
-use crate::lottery::{beacon, prove, seed};
+use crate::lottery::{
+    ATTEMPT_NAMESPACE, PLACE_NAMESPACE, attempt_key, beacon, place_key, prove, seed,
+};
 use crate::state::{MemoryState, Overlay};
 use crate::{hash, log, map, rooms};
 
@@ -23,7 +25,11 @@ const NOTARY: u8 = 2;
 const REGISTRAR: u8 = 3;
 const INSTITUTE: u8 = 4;
 const AUTHORITY: u8 = 5;
+const SHOP: u8 = 6;
+const OTHER_SHOP: u8 = 7;
 const STRANGER: u8 = 9;
+/// The office of member n is this and n.
+const OFFICES: u8 = 110;
 
 const START: u64 = 1_700_000_000_000;
 const WINDOW: u64 = 60_000;
@@ -56,6 +62,7 @@ fn genesis() -> v1::Genesis {
         peer_id: vec![n; 38].into(),
         seed_key: seed_key(n),
         seed_key_proof: possession(n),
+        office_key: key(OFFICES + n),
         ..Default::default()
     };
     let mut authors: Vec<v1::Author> = [
@@ -64,6 +71,12 @@ fn genesis() -> v1::Genesis {
         (REGISTRAR, Role::Registrar),
         (INSTITUTE, Role::Institute),
         (AUTHORITY, Role::Authority),
+        (SHOP, Role::PointOfSale),
+        (OTHER_SHOP, Role::PointOfSale),
+        (OFFICES + 1, Role::Notary),
+        (OFFICES + 2, Role::Government),
+        (OFFICES + 3, Role::Government),
+        (OFFICES + 4, Role::Institute),
     ]
     .into_iter()
     .map(|(n, role)| v1::Author {
@@ -234,6 +247,7 @@ fn rules() -> v1::LotteryOpen {
     let tier = |name: &str, quota| v1::Tier {
         name: name.to_owned(),
         quota,
+        waiting_list: 0,
     };
     let contributor = |n: u8| v1::Contributor {
         institution: format!("member {n}"),
@@ -262,6 +276,7 @@ fn rules() -> v1::LotteryOpen {
         registrar_tag_key_commitment: vec![1; 32].into(),
         notary_tag_key_commitment: vec![2; 32].into(),
         max_rows: 40,
+        ..Default::default()
     }
 }
 
@@ -323,7 +338,7 @@ fn contribution_body(ledger: &Ledger, id: &Hash, n: u8) -> v1::SeedContribution 
     let message = contribution_message(&ledger.chain.id, id, &lottery).unwrap();
     v1::SeedContribution {
         lottery_id: id.to_bytes(),
-        attempt: 1,
+        attempt: lottery.attempt,
         seed_key: seed_key(n),
         signature: seed::sign_contribution(&bls(n), &message).to_vec().into(),
     }
@@ -348,9 +363,13 @@ fn round(id: &Hash, round: u64) -> Admitted {
 }
 
 fn batch(id: &Hash, tier: u32, batch: u32, serials: Vec<u64>) -> Admitted {
+    batch_of(id, 1, tier, batch, serials)
+}
+
+fn batch_of(id: &Hash, attempt: u32, tier: u32, batch: u32, serials: Vec<u64>) -> Admitted {
     let body = v1::BatchResult {
         lottery_id: id.to_bytes(),
-        attempt: 1,
+        attempt,
         tier,
         batch,
         serials,
@@ -366,6 +385,10 @@ fn certify(id: &Hash) -> Admitted {
     };
     entry(EntryKind::LotteryCertify, NOTARY, &[], &id.0, &body)
 }
+
+mod attempts;
+mod closed;
+mod objections;
 
 const ROWS: u32 = 30;
 
@@ -388,6 +411,43 @@ fn frozen() -> (Ledger, Hash) {
     let root = ledger.lottery(&id).roster_root;
     ledger.accept(&freeze(&id, &root, ROWS.into()));
     (ledger, id)
+}
+
+/// An entry of evidence's effect: the document is on the ledger.
+fn document(ledger: &mut Ledger, hash: [u8; 32]) -> Bytes {
+    ledger
+        .block(|ctx| {
+            let state = v1::EvidenceState {
+                leaf_index: 1,
+                ..Default::default()
+            };
+            let value = canonical::encode(&state);
+            ctx.map_put(crate::evidence::NAMESPACE, &hash, value);
+            Ok(())
+        })
+        .unwrap();
+    Bytes::copy_from_slice(&hash)
+}
+
+fn void_body(id: &Hash, attempt: u32, evidence: &Bytes) -> v1::LotteryVoid {
+    v1::LotteryVoid {
+        lottery_id: id.to_bytes(),
+        attempt,
+        reason: "a row too many".to_owned(),
+        evidence_hash: evidence.clone(),
+        absentees: vec![],
+    }
+}
+
+/// Signed by three of four members.
+fn void(id: &Hash, body: &v1::LotteryVoid) -> Admitted {
+    let approvals = [OFFICES + 2, OFFICES + 4];
+    entry(EntryKind::LotteryVoid, OFFICES + 1, &approvals, &id.0, body)
+}
+
+fn map_message<M: Message + Default>(ledger: &Ledger, namespace: &str, raw: &[u8]) -> Option<M> {
+    let value = map::get(&ledger.state, &map::map_key(namespace, raw)).unwrap();
+    value.map(|value| M::decode(value).unwrap())
 }
 
 fn contributing() -> (Ledger, Hash) {
@@ -438,6 +498,32 @@ fn nearly_complete() -> (Ledger, Hash, Admitted) {
         ledger.accept(batch);
     }
     (ledger, id, last)
+}
+
+/// Walks a lottery with these rules, of the beacon profile, to its last batch.
+fn completed(rules: &v1::LotteryOpen) -> (Ledger, Hash) {
+    let (mut ledger, id) = opened(rules);
+    ledger.accept(&chunk(&id, 0, &rows(0..ROWS)));
+    let root = ledger.lottery(&id).roster_root;
+    ledger.accept(&freeze(&id, &root, ROWS.into()));
+    ledger.accept(&dice(&id, &[1, 6, 3]));
+    let lottery = ledger.lottery(&id);
+    ledger.now = lottery.contributions_close_ms + 1;
+    ledger.certificate(ledger.now, ledger.now);
+    ledger.accept(&round(&id, lottery.beacon_round));
+    for (tier, result) in (0u32..).zip(&ledger.lottery(&id).results) {
+        let last = if rules.full_ranking {
+            result.entrants
+        } else {
+            result.winners
+        };
+        let ranked = ranking_slice(&ledger.state, &id, 1, tier, 0, last as usize).unwrap();
+        for (n, serials) in (0u32..).zip(ranked.chunks(rules.rows_per_batch as usize)) {
+            ledger.accept(&batch(&id, tier, n, serials.to_vec()));
+        }
+    }
+    assert_eq!(ledger.lottery(&id).stage(), LotteryStage::Complete);
+    (ledger, id)
 }
 
 fn complete() -> (Ledger, Hash) {
