@@ -10,7 +10,7 @@
 //! Contributing plus the rules' window; only contributions in blocks stamped at or before T1
 //! count; the round is taken only once the chain carries a certificate that shows the close in
 //! time. One room each: [`roster`] rows, [`seed`] and [`beacon`] what makes the seed, [`draw`] the
-//! ranking, [`rules`] what entries may do, [`index`] what nodes keep, [`prove`] what they hand
+//! ranking, [`holder`] what a winner signs at the counter, [`rules`] what entries may do, [`index`] what nodes keep, [`prove`] what they hand
 //! out, [`check`] and [`recompute`] what outsiders verify.
 //!
 //! Caveats: no draw can show that the roster names the people it should. In the closed profile the
@@ -21,6 +21,7 @@ pub mod beacon;
 pub mod bls;
 pub mod check;
 pub mod draw;
+pub mod holder;
 pub mod index;
 pub mod prove;
 pub mod recompute;

@@ -8,6 +8,7 @@
 mod objections;
 mod open;
 mod places;
+mod redemption;
 mod results;
 mod roster;
 mod seeding;
@@ -29,6 +30,8 @@ pub use objections::MAX_OBJECTION_ROWS;
 pub use open::{
     MAX_BATCH_ROWS, MAX_CONTRIBUTORS, MAX_LOTTERY_ROWS, MAX_TICKETS, MAX_TIERS, check_rules,
 };
+pub use places::MAX_PROMOTED;
+pub use redemption::{SIGNATURE_AHEAD_MS, SIGNATURE_LIFETIME_MS};
 pub use seeding::{MAX_DICE, note_certificate};
 
 /// Applies one entry of kinds 1 to 13. The outer error is fatal; the inner one is the outcome.
@@ -60,6 +63,8 @@ fn dispatch<S: StateRead + ?Sized>(
         Ok(EntryKind::LotteryVoid) => void::void(ctx, entry, leaf_index),
         Ok(EntryKind::Objection) => objections::object(ctx, entry, leaf_index),
         Ok(EntryKind::Ruling) => objections::rule(ctx, entry, leaf_index),
+        Ok(EntryKind::Promotion) => places::promote(ctx, entry, leaf_index),
+        Ok(EntryKind::Redemption) => redemption::redeem(ctx, entry, &author, leaf_index),
         _ => Err(RejectReason::BodyMalformed.into()),
     }
 }

@@ -284,9 +284,20 @@ fn open(rules: &v1::LotteryOpen) -> Admitted {
     entry(EntryKind::LotteryOpen, ORGANISER, &[NOTARY], &[], rules)
 }
 
+/// Every applicant has a key of their own.
+fn holder(serial: u32) -> ed25519_dalek::SigningKey {
+    ed25519_dalek::SigningKey::from_bytes(
+        &hash::plain(&[&[200], &serial.to_be_bytes()[..]].concat()).0,
+    )
+}
+
+fn holder_key(serial: u32) -> [u8; 32] {
+    holder(serial).verifying_key().to_bytes()
+}
+
 fn rows(serials: std::ops::Range<u32>) -> Vec<Row> {
     let row = |serial: u32| Row {
-        commitment: commitment(&SALT, &serial.to_be_bytes(), &[]).0,
+        commitment: commitment(&SALT, &serial.to_be_bytes(), &holder_key(serial)).0,
         tag: hash::plain(&serial.to_be_bytes()).0,
         tier: u32::from(serial % 3 == 2),
         weight: 1 + serial % 4,
@@ -386,9 +397,12 @@ fn certify(id: &Hash) -> Admitted {
     entry(EntryKind::LotteryCertify, NOTARY, &[], &id.0, &body)
 }
 
+mod attacks;
 mod attempts;
 mod closed;
 mod objections;
+mod promotions;
+mod redemptions;
 
 const ROWS: u32 = 30;
 
@@ -569,7 +583,7 @@ fn every_applicant_gets_a_proof_that_checks() {
             let opening = Opening {
                 salt: &SALT,
                 identity: &identity,
-                holder_key: &[],
+                holder_key: &holder_key(serial as u32),
             };
             let proof = proof.unwrap().unwrap();
             let checked = check_applicant(&ledger.map_root, &proof, Some(&opening)).unwrap();
