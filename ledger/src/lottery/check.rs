@@ -55,6 +55,8 @@ pub enum Verdict {
         /// From 1: place 1 is next. The list ends where the rules say.
         place: u64,
     },
+    /// The last attempt was voided: nobody won, whatever was drawn.
+    Voided,
 }
 
 /// A proof that was checked.
@@ -110,10 +112,14 @@ pub fn check_applicant(
             return Err(CheckError::Opening);
         }
     }
-    let verdict = if lottery.seed.is_empty() {
+    let stands = if lottery.seed.is_empty() {
         not_drawn_yet(proof, &lottery)?
     } else {
         drawn(proof, &row, &lottery)?
+    };
+    let verdict = match lottery.stage() {
+        LotteryStage::Voided => Verdict::Voided,
+        _ => stands,
     };
     Ok(Checked {
         verdict,

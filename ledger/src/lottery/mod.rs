@@ -30,6 +30,8 @@ pub mod rules;
 pub mod seed;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod whole;
 
 use crate::hash::Hash;
 

@@ -170,6 +170,12 @@ fn nobody_rolls_more_often_than_the_rules_say() {
         let ended: v1::LotteryState = map_message(&ledger, ATTEMPT_NAMESPACE, &key).unwrap();
         assert!(!ended.seed.is_empty());
     }
+    // Ranks can still be proven, and are nobody's prize.
+    for serial in 0..u64::from(ROWS) {
+        let proof = prove::prove_applicant(&ledger.state, &ledger.map_root, &id, serial);
+        let checked = check_applicant(&ledger.map_root, &proof.unwrap().unwrap(), None);
+        assert_eq!(checked.unwrap().verdict, Verdict::Voided);
+    }
     let wrong = RejectReason::LotteryWrongStage;
     let mut roll = dice_body(&id, &[1]);
     roll.attempt = 2;
