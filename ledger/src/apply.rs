@@ -382,7 +382,12 @@ fn decide<S: StateRead + ?Sized>(
         | EntryKind::SeedContribution
         | EntryKind::BeaconRound
         | EntryKind::BatchResult
-        | EntryKind::LotteryCertify => lottery::rules::apply_entry(ctx, entry, leaf_index),
+        | EntryKind::LotteryCertify
+        | EntryKind::LotteryVoid
+        | EntryKind::Objection
+        | EntryKind::Ruling
+        | EntryKind::Promotion
+        | EntryKind::Redemption => lottery::rules::apply_entry(ctx, entry, leaf_index),
         EntryKind::MembershipChange => members::apply_entry(ctx, entry),
         EntryKind::Evidence => evidence::apply_entry(ctx, entry, leaf_index),
         EntryKind::CodeIssue | EntryKind::StatusOrder | EntryKind::StatusChunk => {

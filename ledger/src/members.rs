@@ -230,7 +230,7 @@ fn change<S: StateRead + ?Sized>(ctx: &mut Ctx<'_, '_, S>, entry: &Admitted) -> 
 
 /// The author and all who approved are offices of different members, who together satisfy the
 /// policy in force. More than that are welcome.
-fn signed_by_members(entry: &Admitted, old: &v1::MemberSet) -> Result<(), RejectReason> {
+pub(crate) fn signed_by_members(entry: &Admitted, old: &v1::MemberSet) -> Result<(), RejectReason> {
     let office = |key: &[u8]| {
         let mut members = old.members.iter();
         members.find(|member| !key.is_empty() && member.office_key == key)

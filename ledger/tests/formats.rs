@@ -26,7 +26,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 /// Every domain.
-const TAGS: [&str; 12] = [
+const TAGS: [&str; 13] = [
     "cairn v1 genesis",
     "cairn v1 members",
     "cairn v1 header",
@@ -34,6 +34,7 @@ const TAGS: [&str; 12] = [
     "cairn v1 map value",
     "cairn v1 map leaf",
     "cairn v1 map node",
+    "cairn v1 identity",
     "cairn v1 commitment",
     "cairn v1 tag key",
     "cairn v1 seed contribution",

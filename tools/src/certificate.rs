@@ -140,6 +140,7 @@ pub fn role_in_words(role: v1::Role) -> &'static str {
         v1::Role::Registrar => "registrar",
         v1::Role::Authority => "authority",
         v1::Role::Health => "health",
+        v1::Role::PointOfSale => "point of sale",
     }
 }
 

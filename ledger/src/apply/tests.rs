@@ -196,7 +196,7 @@ fn a_body_that_is_not_canonical_is_refused_in_every_kind() {
         );
         seen += 1;
     }
-    assert_eq!(seen, 12);
+    assert_eq!(seen, 17);
 }
 
 #[test]

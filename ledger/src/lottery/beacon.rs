@@ -181,6 +181,36 @@ mod tests {
     }
 
     #[test]
+    fn another_chain_another_domain_and_points_outside_the_subgroup_are_refused() {
+        let vectors = quicknet();
+        let (round, signature, _) = &vectors.rounds[0];
+        let refused = |chain: &v1::BeaconChain, signature: &[u8]| match verify_round(
+            chain, *round, signature,
+        ) {
+            Err(BeaconError::Signature { cause, .. }) => cause,
+            other => panic!("{other:?}"),
+        };
+        let secret = SeedSecret::from_key_material(&[7; 32]).unwrap();
+        let own = v1::BeaconChain {
+            public_key: secret.public_key().to_vec().into(),
+            ..vectors.chain.clone()
+        };
+        assert_eq!(refused(&own, signature), BlsError::Mismatch);
+        let for_own = sign_round(&secret, *round);
+        assert_eq!(refused(&vectors.chain, &for_own), BlsError::Mismatch);
+        // The right key over the right round, in the domain of contributions.
+        let message = super::message(*round);
+        let foreign = secret.sign(&message, super::super::seed::CONTRIBUTION_DST);
+        assert_eq!(refused(&own, &foreign), BlsError::Mismatch);
+        // x = 4 has a point on the curve, but of another order.
+        let mut outside = [0; 48];
+        outside[0] = 0x80;
+        outside[47] = 4;
+        assert_eq!(refused(&own, &outside), BlsError::SignatureInvalid);
+        assert_eq!(refused(&own, &[0; 48]), BlsError::SignatureInvalid);
+    }
+
+    #[test]
     fn a_development_beacon_signs_what_verifies() {
         let secret = SeedSecret::from_key_material(&[7; 32]).unwrap();
         let chain = v1::BeaconChain {

@@ -2,7 +2,8 @@
 //!
 //! What holds here: the row is in the roster, the lottery's state is under the map root, the
 //! ticket is recomputed from the seed and compared with the tier's cut-off, and the rank is under
-//! the ranking's root; all of them must agree. What stays out: the certificate (`checkpoint`), and
+//! the ranking's root; all of them must agree. What stays out: what became of the place since (the
+//! map's value under `place`, with a proof of its own), the certificate (`checkpoint`), and
 //! whether the whole ranking was computed rightly (`recompute`).
 
 use cairn_proto::v1::{self, LotteryStage};
@@ -42,13 +43,20 @@ pub enum Verdict {
         /// Whether that batch was published already.
         published: bool,
     },
-    /// Behind the winners.
+    /// Behind the winners, and reached by a promotion.
+    Promoted {
+        /// From 0, within the tier.
+        rank: u64,
+    },
+    /// Behind all who have a place.
     Waiting {
         /// From 0, within the tier.
         rank: u64,
-        /// From 1: place 1 is next.
+        /// From 1: place 1 is next. The list ends where the rules say.
         place: u64,
     },
+    /// The last attempt was voided: nobody won, whatever was drawn.
+    Voided,
 }
 
 /// A proof that was checked.
@@ -104,10 +112,14 @@ pub fn check_applicant(
             return Err(CheckError::Opening);
         }
     }
-    let verdict = if lottery.seed.is_empty() {
+    let stands = if lottery.seed.is_empty() {
         not_drawn_yet(proof, &lottery)?
     } else {
         drawn(proof, &row, &lottery)?
+    };
+    let verdict = match lottery.stage() {
+        LotteryStage::Voided => Verdict::Voided,
+        _ => stands,
     };
     Ok(Checked {
         verdict,
@@ -183,8 +195,14 @@ fn drawn(
         return Err(CheckError::Contradiction);
     }
     if !won {
-        let place = rank - result.winners + 1;
-        return Ok(Verdict::Waiting { rank, place });
+        let reached = result.winners.max(result.promoted_through);
+        return Ok(match rank.checked_sub(reached) {
+            None => Verdict::Promoted { rank },
+            Some(ahead) => Verdict::Waiting {
+                rank,
+                place: ahead + 1,
+            },
+        });
     }
     let rules = lottery.rules.as_ref();
     let per_batch = rules.map_or(0, |rules| u64::from(rules.rows_per_batch));

@@ -209,4 +209,38 @@ mod tests {
         assert_eq!(ranking.at(20), None);
         assert!(rank(&SEED, 0, []).is_empty());
     }
+
+    /// Pearson's statistic of `counts` against `expected` in each cell.
+    fn chi_square(counts: &[u64], expected: f64) -> f64 {
+        let part = |count: &u64| (*count as f64 - expected).powi(2) / expected;
+        counts.iter().map(part).sum()
+    }
+
+    #[test]
+    fn winners_come_evenly_from_all_entry_times_and_into_all_batches() {
+        // Twelve thousand rows in order of entry, ten tranches of them, 2,400 winners in eight
+        // batches, over forty draws: where in the line somebody stood must show nowhere.
+        let (rows, tranches, winners, batches, draws) = (12_000u32, 10, 2_400u32, 8u32, 40u8);
+        let mut by_tranche = vec![0u64; tranches];
+        let mut by_cell = vec![0u64; tranches * batches as usize];
+        for n in 0..draws {
+            let ranking = rank(&Hash([n; 32]), 0, (0..rows).map(|serial| (serial, 1)));
+            for (place, serial) in (0u32..).zip(ranking.serials()).take(winners as usize) {
+                let tranche = (serial / (rows / tranches as u32)) as usize;
+                by_tranche[tranche] += 1;
+                let batch = place / (winners / batches);
+                by_cell[tranche * batches as usize + batch as usize] += 1;
+            }
+        }
+        let all = f64::from(winners) * f64::from(draws);
+        // Exceeded once in a million by chance, with 9 and with 79 degrees of freedom.
+        assert!(chi_square(&by_tranche, all / 10.0) < 45.1, "{by_tranche:?}");
+        assert!(chi_square(&by_cell, all / 80.0) < 149.0, "{by_cell:?}");
+        // A draw that favours the early, as a broken one once did, would be seen.
+        let mut skewed = by_tranche.clone();
+        let moved = skewed[9] / 20;
+        skewed[9] -= moved;
+        skewed[0] += moved;
+        assert!(chi_square(&skewed, all / 10.0) > 45.1, "{skewed:?}");
+    }
 }

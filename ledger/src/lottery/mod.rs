@@ -1,7 +1,8 @@
 //! Public lotteries: from the rules that nobody can change to a rank that anybody can check.
 //!
-//! A lottery walks one way: `Open → Frozen → Contributing → Drawing → Complete → Certified`.
-//! Humans come first (the notary's dice), institutions second (BLS contributions that nobody can
+//! A lottery walks one way: `Open → Frozen → Contributing → Drawing → Complete → Certified`, or an
+//! attempt is voided in public and the next one begins on the same roster, with the old one still
+//! on the map. Humans come first (the notary's dice), institutions second (BLS contributions that nobody can
 //! choose), a public beacon last (the round was pinned before anyone could know it). Then the seed
 //! is fixed, every row's ticket with it, and each node computes the whole ranking by itself.
 //!
@@ -9,16 +10,18 @@
 //! Contributing plus the rules' window; only contributions in blocks stamped at or before T1
 //! count; the round is taken only once the chain carries a certificate that shows the close in
 //! time. One room each: [`roster`] rows, [`seed`] and [`beacon`] what makes the seed, [`draw`] the
-//! ranking, [`rules`] what entries may do, [`index`] what nodes keep, [`prove`] what they hand
+//! ranking, [`holder`] what a winner signs at the counter, [`rules`] what entries may do, [`index`] what nodes keep, [`prove`] what they hand
 //! out, [`check`] and [`recompute`] what outsiders verify.
 //!
-//! Caveats: there is one attempt; a lottery whose close was not certified in time stays in
-//! Contributing. No draw can show that the roster names the people it should.
+//! Caveats: no draw can show that the roster names the people it should. In the closed profile the
+//! last contributor knows the seed before giving the last part, and can choose to be named as the
+//! absentee instead: once for each attempt, and never unseen.
 
 pub mod beacon;
 pub mod bls;
 pub mod check;
 pub mod draw;
+pub mod holder;
 pub mod index;
 pub mod prove;
 pub mod recompute;
@@ -27,8 +30,28 @@ pub mod rules;
 pub mod seed;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod whole;
+
+use crate::hash::Hash;
 
 /// The map's namespace of lottery states.
 pub const NAMESPACE: &str = "lottery";
+/// The map's namespace of voided attempts; the key is [`attempt_key`].
+pub const ATTEMPT_NAMESPACE: &str = "lottery attempt";
+/// The map's namespace of objections; the key is the objection's entry id.
+pub const OBJECTION_NAMESPACE: &str = "objection";
+/// The map's namespace of what became of rows' places; the key is [`place_key`].
+pub const PLACE_NAMESPACE: &str = "place";
 /// The map's namespace of the lotteries whose close waits for a certificate. One key, empty.
 pub const CONTRIBUTING_NAMESPACE: &str = "lotteries contributing";
+
+/// Lottery id (32) ‖ attempt (4, big-endian).
+pub fn attempt_key(lottery_id: &Hash, attempt: u32) -> Vec<u8> {
+    [&lottery_id.0[..], &attempt.to_be_bytes()].concat()
+}
+
+/// Lottery id (32) ‖ attempt (4, big-endian) ‖ serial (8, big-endian).
+pub fn place_key(lottery_id: &Hash, attempt: u32, serial: u64) -> Vec<u8> {
+    [&attempt_key(lottery_id, attempt)[..], &serial.to_be_bytes()].concat()
+}

@@ -98,6 +98,38 @@ pub fn lotteries<S: StateRead + ?Sized>(
     page.into_iter().map(parse).collect()
 }
 
+/// The first rank at which a batch is not the draw's, for those who ask why it was refused; none
+/// where it is the draw's, or where there is no such lottery, attempt, draw or tier.
+pub fn first_difference<S: StateRead + ?Sized>(
+    state: &S,
+    lottery_id: &Hash,
+    batch: &v1::BatchResult,
+) -> Result<Option<u64>, StateError> {
+    let Some(lottery) = lottery(state, lottery_id)? else {
+        return Ok(None);
+    };
+    if lottery.attempt != batch.attempt {
+        return Ok(None);
+    }
+    let rules = lottery.rules.unwrap_or_default();
+    let tier = usize::try_from(batch.tier).unwrap_or(usize::MAX);
+    let Some(result) = lottery.results.get(tier) else {
+        return Ok(None);
+    };
+    let ranks = match rules.full_ranking {
+        true => result.entrants,
+        false => result.winners,
+    };
+    let per_batch = u64::from(rules.rows_per_batch);
+    let first = u64::from(batch.batch) * per_batch;
+    let count = per_batch.min(ranks.saturating_sub(first)) as usize;
+    let (attempt, tier) = (batch.attempt, batch.tier);
+    let drawn = index::ranking_slice(state, lottery_id, attempt, tier, first, count)?;
+    let most = drawn.len().max(batch.serials.len());
+    let differs = (0..most).find(|at| drawn.get(*at) != batch.serials.get(*at));
+    Ok(differs.map(|at| first + at as u64))
+}
+
 /// The row `serial`, out of the body of its chunk's entry.
 fn row<S: StateRead + ?Sized>(
     state: &S,

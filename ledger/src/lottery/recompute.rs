@@ -5,7 +5,7 @@
 //! the seed, and each tier's result are computed and compared with what the lottery states. What
 //! stays out: whether the lottery's state is the certified one (`check`, `verify`).
 
-use cairn_proto::v1::{self, LotteryStage};
+use cairn_proto::v1::{self, SeedProfile};
 
 use super::beacon::{self, BeaconError};
 use super::bls::BlsError;
@@ -91,6 +91,15 @@ pub(super) fn beacon_of(rules: &v1::LotteryOpen) -> Result<&v1::BeaconChain, Mis
     rules.beacon.as_ref().ok_or(Missing("beacon"))
 }
 
+/// Seed keys of those who have not contributed and were not dropped: a closed lottery waits for
+/// them.
+pub(super) fn awaited<'a>(rules: &'a v1::LotteryOpen, lottery: &v1::LotteryState) -> Vec<&'a [u8]> {
+    let given = |key: &[u8]| lottery.contributions.iter().any(|c| c.seed_key == key);
+    let dropped = |key: &[u8]| lottery.dropped.iter().any(|d| d == key);
+    let keys = rules.contributors.iter().map(|c| &c.seed_key[..]);
+    keys.filter(|key| !given(key) && !dropped(key)).collect()
+}
+
 pub(super) fn root_of(lottery: &v1::LotteryState) -> Result<Hash, Missing> {
     Hash::from_slice(&lottery.roster_root).ok_or(Missing("roster root"))
 }
@@ -122,12 +131,12 @@ pub fn contribution_message(
     Ok(seed::contribution_message(&frozen))
 }
 
-/// The seed of the lottery's contributions and the round's randomness.
+/// The seed of the lottery's contributions and the round's randomness, which a closed lottery lacks.
 pub(super) fn seed_of(
     chain_id: &Hash,
     lottery_id: &Hash,
     lottery: &v1::LotteryState,
-    randomness: &[u8; 32],
+    randomness: Option<&[u8; 32]>,
 ) -> Result<Hash, Missing> {
     let rules = lottery.rules.as_ref().ok_or(Missing("rules"))?;
     let given = |key: &[u8]| -> &[u8] {
@@ -140,14 +149,17 @@ pub(super) fn seed_of(
         .iter()
         .map(|c| given(&c.seed_key))
         .collect();
-    let beacon = seed::Beacon {
-        chain_hash: &beacon_of(rules)?.chain_hash,
-        round: lottery.beacon_round,
-        randomness,
+    let beacon = match randomness {
+        None => None,
+        Some(randomness) => Some(seed::Beacon {
+            chain_hash: &beacon_of(rules)?.chain_hash,
+            round: lottery.beacon_round,
+            randomness,
+        }),
     };
     let root = root_of(lottery)?;
     let frozen = frozen(chain_id, lottery_id, lottery, &root);
-    Ok(seed::seed(&frozen, &contributions, &beacon))
+    Ok(seed::seed(&frozen, &contributions, beacon.as_ref()))
 }
 
 /// The leaf data of a ranking's tree: the serial, 8 bytes, big-endian.
@@ -177,6 +189,7 @@ pub(super) fn tier_result(quota: u32, ranking: &Ranking, root: &Hash) -> v1::Tie
         cutoff_serial,
         batches_published: 0,
         winners: winners as u64,
+        promoted_through: 0,
     }
 }
 
@@ -219,7 +232,8 @@ pub fn redraw(
     lottery: &v1::LotteryState,
     entrants: &Entrants,
 ) -> Result<Vec<Ranking>, RecomputeError> {
-    if lottery.stage < LotteryStage::Drawing as i32 {
+    // A voided attempt can be drawn again too, if its seed was known.
+    if lottery.seed.is_empty() {
         return Err(RecomputeError::NotDrawn);
     }
     let rules = lottery.rules.as_ref().ok_or(Missing("rules"))?;
@@ -233,6 +247,7 @@ pub fn redraw(
         let root = log::root_of(&ranking_leaves(&ranking));
         let expected = v1::TierResult {
             batches_published: stated.batches_published,
+            promoted_through: stated.promoted_through,
             ..tier_result(rules.quota, &ranking, &root)
         };
         if *stated == expected {
@@ -263,6 +278,26 @@ fn recompute_seed(
                 cause,
             })?;
     }
+    let randomness = match rules.seed_profile() {
+        SeedProfile::Beacon => Some(check_round(lottery, rules)?),
+        SeedProfile::Closed => match awaited(rules, lottery).first() {
+            None => None,
+            Some(_) => return Err(RecomputeError::Incomplete("contribution of everybody")),
+        },
+    };
+    let found = seed_of(chain_id, lottery_id, lottery, randomness.as_ref())?;
+    if found.as_bytes().as_slice() == lottery.seed {
+        Ok(found)
+    } else {
+        Err(RecomputeError::Seed { found })
+    }
+}
+
+/// The pinned round's randomness.
+fn check_round(
+    lottery: &v1::LotteryState,
+    rules: &v1::LotteryOpen,
+) -> Result<[u8; 32], RecomputeError> {
     let chain = beacon_of(rules)?;
     let pinned = beacon::pinned_round(
         chain,
@@ -273,11 +308,9 @@ fn recompute_seed(
         let stated = lottery.beacon_round;
         return Err(RecomputeError::Round { stated, pinned });
     }
-    let randomness = beacon::verify_round(chain, pinned, &lottery.beacon_signature)?;
-    let found = seed_of(chain_id, lottery_id, lottery, &randomness)?;
-    if found.as_bytes().as_slice() == lottery.seed {
-        Ok(found)
-    } else {
-        Err(RecomputeError::Seed { found })
-    }
+    Ok(beacon::verify_round(
+        chain,
+        pinned,
+        &lottery.beacon_signature,
+    )?)
 }

@@ -16,6 +16,7 @@ pub const MAX_WEIGHT: u32 = 64;
 /// Bytes of a row's leaf data.
 pub const ROW_LEN: usize = 72;
 
+static IDENTITY: Domain = Domain::new("cairn v1 identity");
 static COMMITMENT: Domain = Domain::new("cairn v1 commitment");
 static TAG_KEY: Domain = Domain::new("cairn v1 tag key");
 
@@ -49,10 +50,20 @@ impl Row {
     }
 }
 
-/// Hides an applicant's identity behind a random salt that the applicant gets. `holder_key` is the
-/// applicant's Ed25519 key, or empty.
+/// Hides an applicant's identity behind a random salt that the applicant gets. Whoever redeems
+/// shows this hash, which says nothing without the salt.
+pub fn identity_hash(salt: &[u8; 32], identity: &[u8]) -> Hash {
+    IDENTITY.hash_parts(&[salt, identity])
+}
+
+/// Binds a holder key, an Ed25519 key or empty, to an [`identity_hash`].
+pub fn commitment_of(identity_hash: &Hash, holder_key: &[u8]) -> Hash {
+    COMMITMENT.hash_parts(&[identity_hash.as_bytes(), holder_key])
+}
+
+/// What a row says of its applicant: opened by salt, identity and holder key together.
 pub fn commitment(salt: &[u8; 32], identity: &[u8], holder_key: &[u8]) -> Hash {
-    COMMITMENT.hash_parts(&[salt, identity, holder_key])
+    commitment_of(&identity_hash(salt, identity), holder_key)
 }
 
 /// The registrar's half of a tag: blinds the identity before the notary sees anything.

@@ -86,11 +86,12 @@ pub fn verify_possession(seed_key: &[u8], proof: &[u8]) -> Result<(), BlsError> 
 }
 
 /// The seed. `contributions` are in the order of the rules' contributors, each 48 bytes, or empty
-/// where the contributor was absent.
-pub fn seed(frozen: &Frozen<'_>, contributions: &[&[u8]], beacon: &Beacon<'_>) -> Hash {
+/// where the contributor was absent. In the closed profile there is no beacon, and its three parts are
+/// empty.
+pub fn seed(frozen: &Frozen<'_>, contributions: &[&[u8]], beacon: Option<&Beacon<'_>>) -> Hash {
     let attempt = frozen.attempt.to_be_bytes();
     let count = frozen.count.to_be_bytes();
-    let round = beacon.round.to_be_bytes();
+    let round = beacon.map(|beacon| beacon.round.to_be_bytes());
     let mut parts: Vec<&[u8]> = vec![
         frozen.chain_id.as_bytes(),
         frozen.lottery_id.as_bytes(),
@@ -100,9 +101,10 @@ pub fn seed(frozen: &Frozen<'_>, contributions: &[&[u8]], beacon: &Beacon<'_>) -
         frozen.dice,
     ];
     parts.extend_from_slice(contributions);
-    parts.push(beacon.chain_hash);
-    parts.push(&round);
-    parts.push(beacon.randomness);
+    parts.extend(match (beacon, &round) {
+        (Some(beacon), Some(round)) => [beacon.chain_hash, round, &beacon.randomness[..]],
+        _ => [&[][..]; 3],
+    });
     SEED.hash_parts(&parts)
 }
 
@@ -264,38 +266,39 @@ mod tests {
         };
         let (a, b) = ([1u8; 48], [2u8; 48]);
         let mut seeds = vec![
-            seed(&frozen, &[&a, &b], &beacon),
-            seed(&frozen, &[&b, &a], &beacon),
-            seed(&frozen, &[&a, &[]], &beacon),
-            seed(&frozen, &[&[], &a], &beacon),
-            seed(&frozen, &[&a], &beacon),
+            seed(&frozen, &[&a, &b], Some(&beacon)),
+            seed(&frozen, &[&b, &a], Some(&beacon)),
+            seed(&frozen, &[&a, &[]], Some(&beacon)),
+            seed(&frozen, &[&[], &a], Some(&beacon)),
+            seed(&frozen, &[&a], Some(&beacon)),
             seed(
                 &frozen,
                 &[&a, &b],
-                &Beacon {
+                Some(&Beacon {
                     round: 10,
                     ..beacon
-                },
+                }),
             ),
             seed(
                 &frozen,
                 &[&a, &b],
-                &Beacon {
+                Some(&Beacon {
                     randomness: &[7; 32],
                     ..beacon
-                },
+                }),
             ),
             seed(
                 &frozen,
                 &[&a, &b],
-                &Beacon {
+                Some(&Beacon {
                     chain_hash: &[7; 32],
                     ..beacon
-                },
+                }),
             ),
+            seed(&frozen, &[&a, &b], None),
         ];
         seeds.sort();
         seeds.dedup();
-        assert_eq!(seeds.len(), 8);
+        assert_eq!(seeds.len(), 9);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::roster::{self, Row};
 use super::seed::{self, Beacon, Frozen};
-use super::{bls::SeedSecret, draw};
+use super::{bls::SeedSecret, draw, holder::Presented};
 use crate::hash::Hash;
 
 fn hash(v: &Value) -> Hash {
@@ -28,6 +28,8 @@ fn formats_are_the_published_ones() {
     let v = &json["row"];
     let salt = hash(&v["salt"]).0;
     let commitment = roster::commitment(&salt, &bytes(&v["identity"]), &bytes(&v["holder_key"]));
+    let identity = roster::identity_hash(&salt, &bytes(&v["identity"]));
+    assert_eq!(identity, hash(&v["identity_hash"]));
     assert_eq!(commitment, hash(&v["commitment"]));
     let inner = roster::inner_tag(&hash(&v["registrar_key"]).0, &bytes(&v["identity"]));
     let tag = roster::tag(&hash(&v["notary_key"]).0, &inner);
@@ -68,8 +70,30 @@ fn formats_are_the_published_ones() {
         round: v["beacon_round"].as_u64().unwrap(),
         randomness: &hash(&v["beacon_randomness"]).0,
     };
-    let seed = seed::seed(&frozen, &[&contribution, &[]], &beacon);
+    let seed = seed::seed(&frozen, &[&contribution, &[]], Some(&beacon));
     assert_eq!(seed, hash(&v["seed_second_contributor_absent"]));
+
+    let without_beacon = seed::seed(&frozen, &[&contribution, &[]], None);
+    assert_eq!(
+        without_beacon,
+        hash(&v["seed_closed_second_contributor_dropped"])
+    );
+
+    let v = &json["redemption"];
+    let holder = ed25519_dalek::SigningKey::from_bytes(&hash(&v["holder_secret"]).0);
+    let shop = bytes(&v["shop"]);
+    let presented = Presented {
+        chain_id: &chain_id,
+        lottery_id: &lottery_id,
+        attempt: number(&v["attempt"]),
+        serial: v["serial"].as_u64().unwrap(),
+        shop: &shop,
+        signed_at_ms: v["signed_at_ms"].as_u64().unwrap(),
+    };
+    let (holder_key, signature) = (bytes(&v["holder_key"]), bytes(&v["signature"]));
+    assert_eq!(presented.message(), bytes(&v["message"]));
+    assert_eq!(presented.sign(&holder).to_vec(), signature);
+    assert!(presented.is_signed_by(&holder_key, &signature));
 
     for v in json["tickets"].as_array().unwrap() {
         let (tier, serial, weight) = (&v["tier"], &v["serial"], &v["weight"]);

@@ -5,10 +5,14 @@
 //! pure: block time comes with the block. What stays out: signatures, expiry and duplicates of
 //! entries, which are settled before a rule sees one.
 
+mod objections;
 mod open;
+mod places;
+mod redemption;
 mod results;
 mod roster;
 mod seeding;
+mod void;
 
 use bytes::Bytes;
 use cairn_proto::v1::{self, EntryKind, LotteryStage, RejectReason, Role};
@@ -22,12 +26,15 @@ use crate::hash::Hash;
 use crate::rule::{Stop, body, decided, require};
 use crate::state::{StateError, StateRead};
 
+pub use objections::MAX_OBJECTION_ROWS;
 pub use open::{
     MAX_BATCH_ROWS, MAX_CONTRIBUTORS, MAX_LOTTERY_ROWS, MAX_TICKETS, MAX_TIERS, check_rules,
 };
+pub use places::MAX_PROMOTED;
+pub use redemption::{SIGNATURE_AHEAD_MS, SIGNATURE_LIFETIME_MS};
 pub use seeding::{MAX_DICE, note_certificate};
 
-/// Applies one entry of kinds 1 to 8. The outer error is fatal; the inner one is the outcome.
+/// Applies one entry of kinds 1 to 13. The outer error is fatal; the inner one is the outcome.
 pub fn apply_entry<S: StateRead + ?Sized>(
     ctx: &mut Ctx<'_, '_, S>,
     entry: &Admitted,
@@ -53,6 +60,11 @@ fn dispatch<S: StateRead + ?Sized>(
         Ok(EntryKind::BeaconRound) => seeding::beacon_round(ctx, entry),
         Ok(EntryKind::BatchResult) => results::batch(ctx, entry),
         Ok(EntryKind::LotteryCertify) => results::certify(ctx, entry),
+        Ok(EntryKind::LotteryVoid) => void::void(ctx, entry, leaf_index),
+        Ok(EntryKind::Objection) => objections::object(ctx, entry, leaf_index),
+        Ok(EntryKind::Ruling) => objections::rule(ctx, entry, leaf_index),
+        Ok(EntryKind::Promotion) => places::promote(ctx, entry, leaf_index),
+        Ok(EntryKind::Redemption) => redemption::redeem(ctx, entry, &author, leaf_index),
         _ => Err(RejectReason::BodyMalformed.into()),
     }
 }
@@ -121,6 +133,21 @@ fn save_contributing<S: StateRead + ?Sized>(
     ctx.map_put(CONTRIBUTING_NAMESPACE, &[], canonical::encode(&list));
 }
 
+/// The close of this lottery waits for no certificate any more.
+fn forget_contributing<S: StateRead + ?Sized>(
+    ctx: &mut Ctx<'_, '_, S>,
+    id: &Hash,
+) -> Result<(), StateError> {
+    let list = contributing(ctx)?;
+    let mut ids = list.lottery_ids;
+    let before = ids.len();
+    ids.retain(|listed| listed != &id.0[..]);
+    if ids.len() < before {
+        save_contributing(ctx, ids, list.revision);
+    }
+    Ok(())
+}
+
 /// The rules of a lottery, which its state always has.
 fn rules_of(lottery: &v1::LotteryState) -> Result<&v1::LotteryOpen, StateError> {
     lottery.rules.as_ref().ok_or_else(|| StateError::Corrupt {
@@ -144,6 +171,16 @@ fn approved_by(entry: &Admitted, keys: &[&[u8]]) -> Result<(), RejectReason> {
 fn stage(lottery: &v1::LotteryState, wanted: LotteryStage) -> Result<(), RejectReason> {
     require(
         lottery.stage == wanted as i32,
+        RejectReason::LotteryWrongStage,
+    )
+}
+
+fn stage_is_one_of(
+    lottery: &v1::LotteryState,
+    wanted: &[LotteryStage],
+) -> Result<(), RejectReason> {
+    require(
+        wanted.contains(&lottery.stage()),
         RejectReason::LotteryWrongStage,
     )
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cairn_proto::v1::{self, LotteryStage, RejectReason, Role};
+use cairn_proto::v1::{self, LotteryStage, RejectReason, Role, SeedProfile};
 
 use super::{Stop, approved_by, body, has_role, load, require, save};
 use crate::admission::Admitted;
@@ -28,6 +28,8 @@ const MAX_TITLE: usize = 200;
 const MAX_NAME: usize = 100;
 const MAX_IDENTITY_RULE: usize = 1_000;
 const MAX_ATTEMPTS: u32 = 16;
+/// The longest window for objections or redemption: a year and a day.
+const MAX_WINDOW_MS: u64 = 366 * DAY_MS;
 const MAX_PERIOD_S: u32 = 86_400;
 /// The year 9999: later starts only invite overflow.
 const MAX_GENESIS_S: u64 = 253_402_300_799;
@@ -104,24 +106,35 @@ fn check_fields(rules: &v1::LotteryOpen) -> Result<(), RejectReason> {
         && (1..=MAX_LOTTERY_ROWS).contains(&rules.max_rows)
         && (1..=MAX_ATTEMPTS).contains(&rules.max_attempts)
         && (SECOND_MS..=30 * DAY_MS).contains(&rules.contribution_window_ms)
-        && (SECOND_MS..=DAY_MS).contains(&rules.beacon_margin_ms)
+        && rules.objection_window_ms <= MAX_WINDOW_MS
+        && rules.redemption_window_ms <= MAX_WINDOW_MS
         && key(&rules.notary)
         && key(&rules.registrar)
         && key(&rules.institute)
         && key(&rules.registrar_tag_key_commitment)
         && key(&rules.notary_tag_key_commitment)
-        && rules.beacon.as_ref().is_some_and(|beacon| {
-            key(&beacon.chain_hash)
+        && check_beacon(rules);
+    require(sound, RejectReason::FieldOutOfRange)
+}
+
+fn check_beacon(rules: &v1::LotteryOpen) -> bool {
+    match (rules.seed_profile(), &rules.beacon) {
+        (SeedProfile::Beacon, Some(beacon)) => {
+            (SECOND_MS..=DAY_MS).contains(&rules.beacon_margin_ms)
+                && beacon.chain_hash.len() == 32
                 && (1..=MAX_PERIOD_S).contains(&beacon.period_s)
                 && beacon.genesis_time_s <= MAX_GENESIS_S
-        });
-    require(sound, RejectReason::FieldOutOfRange)
+        }
+        (SeedProfile::Closed, None) => rules.beacon_margin_ms == 0,
+        _ => false,
+    }
 }
 
 /// The curve arithmetic, apart from the other checks because it is a thousand times dearer.
 fn check_keys(rules: &v1::LotteryOpen) -> Result<(), RejectReason> {
     let beacon = rules.beacon.as_ref();
-    let sound = beacon.is_some_and(|b| bls::check_public_key(&b.public_key).is_ok())
+    // Absent in the closed profile only.
+    let sound = beacon.is_none_or(|b| bls::check_public_key(&b.public_key).is_ok())
         && rules
             .contributors
             .iter()
@@ -148,7 +161,7 @@ fn registered<S: StateRead + ?Sized>(
 
 /// A member of the ledger that is none of the `signers` contributes, so that those who wrote the
 /// rules cannot make the seed among themselves.
-fn has_outside_member(
+pub(super) fn has_outside_member(
     rules: &v1::LotteryOpen,
     members: &v1::MemberSet,
     signers: &[&String],

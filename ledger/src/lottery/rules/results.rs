@@ -11,7 +11,7 @@ use crate::lottery::draw::{self, Ranking};
 use crate::lottery::{index, recompute};
 use crate::state::{StateError, StateRead};
 
-/// Ranks every tier and keeps rankings, ranks, trees and results.
+/// The seed is known: ranks every tier and keeps rankings, ranks, trees and results.
 pub(super) fn draw<S: StateRead + ?Sized>(
     ctx: &mut Ctx<'_, '_, S>,
     id: &Hash,
@@ -31,6 +31,8 @@ pub(super) fn draw<S: StateRead + ?Sized>(
         rankings.push(ranking);
     }
     index::put_ranks(ctx.state, id, lottery.attempt, entrants.rows(), &rankings);
+    lottery.seed = seed.to_bytes();
+    lottery.stage = LotteryStage::Drawing as i32;
     lottery.results = results;
     Ok(())
 }
@@ -47,15 +49,19 @@ pub(super) fn batch<S: StateRead + ?Sized>(
     stage(&lottery, LotteryStage::Drawing)?;
     attempt(&lottery, given.attempt)?;
     let per_batch = u64::from(rules.rows_per_batch);
+    let full_ranking = rules.full_ranking;
+    // How many ranks the batches publish.
+    let in_public = |r: &v1::TierResult| if full_ranking { r.entrants } else { r.winners };
     let tier = usize::try_from(given.tier).unwrap_or(usize::MAX);
     let result = lottery.results.get(tier);
     let result = result.ok_or(RejectReason::FieldOutOfRange)?;
+    let ranks = in_public(result);
     let first = u64::from(given.batch) * per_batch;
     require(
-        given.batch == result.batches_published && first < result.winners,
+        given.batch == result.batches_published && first < ranks,
         RejectReason::BatchOutOfOrder,
     )?;
-    let count = per_batch.min(result.winners - first);
+    let count = per_batch.min(ranks - first);
     // Lengths first, so that no more is read than a batch may have.
     require(
         given.serials.len() as u64 == count,
@@ -72,9 +78,10 @@ pub(super) fn batch<S: StateRead + ?Sized>(
     require(given.serials == drawn, RejectReason::BatchMismatch)?;
 
     lottery.results[tier].batches_published += 1;
-    let published = |r: &v1::TierResult| u64::from(r.batches_published) * per_batch >= r.winners;
+    let published = |r: &v1::TierResult| u64::from(r.batches_published) * per_batch >= in_public(r);
     if lottery.results.iter().all(published) {
         lottery.stage = LotteryStage::Complete as i32;
+        lottery.completed_at_ms = ctx.timestamp_ms;
     }
     save(ctx, &id, &lottery);
     Ok(())
@@ -95,6 +102,15 @@ pub(super) fn certify<S: StateRead + ?Sized>(
         RejectReason::FieldOutOfRange,
     )?;
 
+    require(!lottery.tainted, RejectReason::AttemptTainted)?;
+    let window = rules_of(&lottery)?.objection_window_ms;
+    let heard = window == 0 || ctx.timestamp_ms > lottery.completed_at_ms.saturating_add(window);
+    require(
+        heard && lottery.objections_open == 0,
+        RejectReason::ObjectionsOpen,
+    )?;
+
+    lottery.certified_at_ms = ctx.timestamp_ms;
     lottery.document_hash = given.document_hash;
     lottery.stage = LotteryStage::Certified as i32;
     save(ctx, &id, &lottery);

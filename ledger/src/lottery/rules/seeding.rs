@@ -1,7 +1,8 @@
-//! Dice, contributions, the certified close, and the beacon's round that completes the seed.
+//! Dice, contributions, and what completes the seed: after a certified close the beacon's round, or
+//! in the closed profile the last contributor.
 
 use bytes::Bytes;
-use cairn_proto::v1::{self, LotteryStage, RejectReason};
+use cairn_proto::v1::{self, LotteryStage, RejectReason, SeedProfile};
 
 use super::{
     Stop, approved_by, attempt, body, contributing, load, lottery_of, office, require, results,
@@ -43,16 +44,25 @@ pub(super) fn begin_contributing<S: StateRead + ?Sized>(
     mut lottery: v1::LotteryState,
 ) -> Result<(), Stop> {
     let rules = rules_of(&lottery)?;
-    let chain = recompute::beacon_of(rules)?;
     let close = ctx
         .timestamp_ms
         .saturating_add(rules.contribution_window_ms);
-    let round = beacon::pinned_round(chain, close, rules.beacon_margin_ms);
-    let list = contributing(ctx)?;
-
+    let round = match rules.seed_profile() {
+        // It waits for contributors, not for a certificate and a round.
+        SeedProfile::Closed => None,
+        SeedProfile::Beacon => {
+            let chain = recompute::beacon_of(rules)?;
+            Some(beacon::pinned_round(chain, close, rules.beacon_margin_ms))
+        }
+    };
     lottery.stage = LotteryStage::Contributing as i32;
     lottery.contributions_close_ms = close;
-    lottery.beacon_round = round;
+    lottery.beacon_round = round.unwrap_or_default();
+    if round.is_none() {
+        save(ctx, id, &lottery);
+        return Ok(());
+    }
+    let list = contributing(ctx)?;
     let mut ids = list.lottery_ids;
     ids.push(id.to_bytes());
     save_contributing(ctx, ids, list.revision);
@@ -69,14 +79,17 @@ pub(super) fn contribution<S: StateRead + ?Sized>(
     approved_by(entry, &[])?;
     stage(&lottery, LotteryStage::Contributing)?;
     attempt(&lottery, given.attempt)?;
-    // The one place where a late contribution is refused.
+    let rules = rules_of(&lottery)?;
+    let closed = rules.seed_profile() == SeedProfile::Closed;
+    // The one place where a late contribution is refused. A closed lottery waits.
     require(
-        ctx.timestamp_ms <= lottery.contributions_close_ms,
+        closed || ctx.timestamp_ms <= lottery.contributions_close_ms,
         RejectReason::ContributionLate,
     )?;
-    let known = &rules_of(&lottery)?.contributors;
+    let known = rules.contributors.iter();
     require(
-        known.iter().any(|c| c.seed_key == given.seed_key),
+        known.clone().any(|c| c.seed_key == given.seed_key)
+            && !lottery.dropped.contains(&given.seed_key),
         RejectReason::ContributorUnknown,
     )?;
     let before = &lottery.contributions;
@@ -95,6 +108,10 @@ pub(super) fn contribution<S: StateRead + ?Sized>(
         signature: given.signature,
         timestamp_ms: ctx.timestamp_ms,
     });
+    if closed && recompute::awaited(rules_of(&lottery)?, &lottery).is_empty() {
+        let seed = recompute::seed_of(&ctx.chain.id, &id, &lottery, None)?;
+        results::draw(ctx, &id, &mut lottery, &seed)?;
+    }
     save(ctx, &id, &lottery);
     Ok(())
 }
@@ -158,14 +175,13 @@ pub(super) fn beacon_round<S: StateRead + ?Sized>(
         lottery.close_certified && ctx.timestamp_ms > lottery.contributions_close_ms,
         RejectReason::BeaconCloseNotCertified,
     )?;
+    // A closed lottery has no certified close, so there is a beacon here.
     let chain = recompute::beacon_of(rules_of(&lottery)?)?;
     let randomness = beacon::verify_round(chain, given.round, &given.signature)
         .map_err(|_| RejectReason::BeaconInvalid)?;
-    let seed = recompute::seed_of(&ctx.chain.id, &id, &lottery, &randomness)?;
+    let seed = recompute::seed_of(&ctx.chain.id, &id, &lottery, Some(&randomness))?;
 
     lottery.beacon_signature = given.signature;
-    lottery.seed = seed.to_bytes();
-    lottery.stage = LotteryStage::Drawing as i32;
     results::draw(ctx, &id, &mut lottery, &seed)?;
     save(ctx, &id, &lottery);
     Ok(())

@@ -176,6 +176,8 @@ enum AuthorRole {
     Registrar,
     Authority,
     Health,
+    #[serde(rename = "point-of-sale")]
+    PointOfSale,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -294,6 +296,7 @@ impl Author {
             AuthorRole::Registrar => v1::Role::Registrar,
             AuthorRole::Authority => v1::Role::Authority,
             AuthorRole::Health => v1::Role::Health,
+            AuthorRole::PointOfSale => v1::Role::PointOfSale,
         };
         v1::Author {
             public_key: self.public_key,

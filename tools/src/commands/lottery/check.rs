@@ -122,6 +122,15 @@ impl Standing {
                 published: Some(published),
                 ..base
             },
+            Verdict::Voided => Standing {
+                verdict: "voided",
+                ..base
+            },
+            Verdict::Promoted { rank } => Standing {
+                verdict: "promoted",
+                rank: Some(rank),
+                ..base
+            },
             Verdict::Waiting { rank, place } => Standing {
                 verdict: "waiting",
                 rank: Some(rank),
@@ -171,6 +180,11 @@ impl Standing {
                 let (rank, batch) = (from_one(self.rank), from_one(self.batch));
                 format!("won: rank {rank} in tier {tier}, in batch {batch}, which is {published}")
             }
+            "promoted" => format!(
+                "promoted: rank {} in tier {tier}, came up from the waiting list",
+                from_one(self.rank)
+            ),
+            "voided" => "voided: nobody won".to_owned(),
             "waiting" => format!(
                 "waiting: rank {} in tier {tier}, place {} on the waiting list",
                 from_one(self.rank),

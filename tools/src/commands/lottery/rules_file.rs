@@ -70,7 +70,17 @@ struct RulesFile {
     #[serde(default)]
     with_dice: bool,
     contribution_window_ms: u64,
+    #[serde(default)]
     beacon_margin_ms: u64,
+    /// All must contribute, and no beacon completes the seed.
+    #[serde(default)]
+    closed: bool,
+    #[serde(default)]
+    objection_window_ms: u64,
+    #[serde(default)]
+    redemption_window_ms: u64,
+    #[serde(default)]
+    full_ranking: bool,
     #[serde(default = "default_attempts")]
     max_attempts: u32,
     notary: Hex<32>,
@@ -80,7 +90,7 @@ struct RulesFile {
     notary_tag_key_commitment: Hex<32>,
     tier: Vec<TierTable>,
     contributor: Vec<ContributorTable>,
-    beacon: BeaconTable,
+    beacon: Option<BeaconTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,6 +98,8 @@ struct RulesFile {
 struct TierTable {
     name: String,
     quota: u32,
+    #[serde(default)]
+    waiting_list: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -128,12 +140,19 @@ impl From<RulesFile> for v1::LotteryOpen {
             with_dice: file.with_dice,
             contribution_window_ms: file.contribution_window_ms,
             beacon_margin_ms: file.beacon_margin_ms,
-            beacon: Some(file.beacon.into()),
+            beacon: file.beacon.map(v1::BeaconChain::from),
             max_attempts: file.max_attempts,
             identity_rule: file.identity_rule,
             registrar_tag_key_commitment: file.registrar_tag_key_commitment.0,
             notary_tag_key_commitment: file.notary_tag_key_commitment.0,
             max_rows: file.max_rows,
+            seed_profile: match file.closed {
+                true => v1::SeedProfile::Closed.into(),
+                false => v1::SeedProfile::Beacon.into(),
+            },
+            objection_window_ms: file.objection_window_ms,
+            redemption_window_ms: file.redemption_window_ms,
+            full_ranking: file.full_ranking,
         }
     }
 }
@@ -143,6 +162,7 @@ impl From<TierTable> for v1::Tier {
         v1::Tier {
             name: table.name,
             quota: table.quota,
+            waiting_list: table.waiting_list,
         }
     }
 }

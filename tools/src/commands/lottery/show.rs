@@ -277,5 +277,6 @@ fn what_comes_next(stage: LotteryStage) -> &'static str {
         LotteryStage::Drawing => "drawn; the institute publishes the winners batch by batch",
         LotteryStage::Complete => "all winners are published; the notary certifies",
         LotteryStage::Certified => "finished",
+        LotteryStage::Voided => "its last attempt was voided; there is no other",
     }
 }

@@ -159,5 +159,6 @@ pub fn stage_in_words(stage: LotteryStage) -> &'static str {
         LotteryStage::Drawing => "drawing",
         LotteryStage::Complete => "complete",
         LotteryStage::Certified => "certified",
+        LotteryStage::Voided => "voided",
     }
 }

@@ -270,6 +270,11 @@ fn standing(proof: &v1::ApplicantProof, checked: &Checked) -> Vec<String> {
             let (rank, batch) = (count(rank + 1), batch + 1);
             format!("it won: place {rank} of the draw, batch {batch}, {published}")
         }
+        Verdict::Voided => "the lottery was voided: nobody won".to_owned(),
+        Verdict::Promoted { rank } => {
+            let rank = count(rank + 1);
+            format!("it came up from the waiting list: place {rank} of the draw")
+        }
         Verdict::Waiting { rank, place } => {
             let (rank, place) = (count(rank + 1), count(*place));
             format!("it did not win: place {rank} of the draw, place {place} of the waiting list")
