@@ -1,16 +1,16 @@
 //! One applicant's standing, checked by an outsider from a certified map root alone.
 //!
 //! What holds here: the row is in the roster, the lottery's state is under the map root, the
-//! ticket is recomputed from the seed and compared with the tier's cut-off, and the rank is under
-//! the ranking's root; all of them must agree. What stays out: what became of the place since (the
-//! map's value under `place`, with a proof of its own), the certificate (`checkpoint`), and
-//! whether the whole ranking was computed rightly (`recompute`).
+//! ticket is recomputed from the seed and compared with the tier's cut-off, the rank is under the
+//! ranking's root, and what became of the place since is under the map root; all of them must
+//! agree. What stays out: the certificate (`checkpoint`), and whether the whole ranking was
+//! computed rightly (`recompute`).
 
-use cairn_proto::v1::{self, LotteryStage};
+use cairn_proto::v1::{self, LotteryStage, PlaceStatus};
 use prost::Message;
 
 use super::roster::{self, Row};
-use super::{NAMESPACE, draw, recompute};
+use super::{NAMESPACE, PLACE_NAMESPACE, draw, place_key, recompute};
 use crate::hash::Hash;
 use crate::log;
 use crate::map;
@@ -48,12 +48,27 @@ pub enum Verdict {
         /// From 0, within the tier.
         rank: u64,
     },
-    /// Behind all who have a place.
+    /// On the waiting list, behind all who were given a place.
     Waiting {
         /// From 0, within the tier.
         rank: u64,
-        /// From 1: place 1 is next. The list ends where the rules say.
+        /// From 1: place 1 comes up next, unless it was struck.
         place: u64,
+    },
+    /// Behind the end of the waiting list.
+    NotWon {
+        /// From 0, within the tier.
+        rank: u64,
+    },
+    /// An objection against the row was upheld: whatever it drew, it has no place.
+    Struck {
+        /// From 0, within the tier.
+        rank: u64,
+    },
+    /// Had a place and lost it: renounced, or did not come.
+    Vacated {
+        /// From 0, within the tier.
+        rank: u64,
     },
     /// The last attempt was voided: nobody won, whatever was drawn.
     Voided,
@@ -68,6 +83,8 @@ pub struct Checked {
     pub lottery: v1::LotteryState,
     /// The applicant's row.
     pub row: Row,
+    /// What became of the row's place since the draw; the default where nothing has yet.
+    pub place: v1::PlaceState,
 }
 
 /// Why a proof is refused. Ask another node for the proof, and keep this one as a complaint.
@@ -91,8 +108,11 @@ pub enum CheckError {
     /// The rank is not in the ranking.
     #[error("the rank is not in the ranking: {0}")]
     Ranking(log::ProofError),
-    /// Ticket and cut-off say one thing, the rank another.
-    #[error("ticket and rank contradict each other: the ranking is not the draw's")]
+    /// What became of the place is not under the map root.
+    #[error("what became of the place is not proven: {0}")]
+    Place(map::ProofError),
+    /// Ticket and cut-off say one thing, the rank or the place another.
+    #[error("ticket, rank and place contradict each other: the ranking is not the draw's")]
     Contradiction,
 }
 
@@ -112,10 +132,11 @@ pub fn check_applicant(
             return Err(CheckError::Opening);
         }
     }
-    let stands = if lottery.seed.is_empty() {
-        not_drawn_yet(proof, &lottery)?
+    let (stands, place) = if lottery.seed.is_empty() {
+        (not_drawn_yet(proof, &lottery)?, v1::PlaceState::default())
     } else {
-        drawn(proof, &row, &lottery)?
+        let place = place_of(map_root, proof, &lottery)?;
+        (drawn(proof, &row, &lottery, &place)?, place)
     };
     let verdict = match lottery.stage() {
         LotteryStage::Voided => Verdict::Voided,
@@ -125,6 +146,7 @@ pub fn check_applicant(
         verdict,
         lottery,
         row,
+        place,
     })
 }
 
@@ -171,7 +193,7 @@ fn not_drawn_yet(
     proof: &v1::ApplicantProof,
     lottery: &v1::LotteryState,
 ) -> Result<Verdict, CheckError> {
-    if proof.rank != 0 || proof.ranking_inclusion.is_some() {
+    if proof.rank != 0 || proof.ranking_inclusion.is_some() || proof.place.is_some() {
         return Err(CheckError::Malformed("rank before the draw"));
     }
     Ok(Verdict::NotDrawnYet {
@@ -179,14 +201,30 @@ fn not_drawn_yet(
     })
 }
 
+fn place_of(
+    map_root: &Hash,
+    proof: &v1::ApplicantProof,
+    lottery: &v1::LotteryState,
+) -> Result<v1::PlaceState, CheckError> {
+    let id = Hash::from_slice(&proof.lottery_id).ok_or(CheckError::Malformed("lottery_id"))?;
+    let map_proof = proof.place.as_ref().ok_or(CheckError::Malformed("place"))?;
+    let key = place_key(&id, lottery.attempt, proof.serial);
+    let key = map::map_key(PLACE_NAMESPACE, &key);
+    let value = map::verify(map_root, &key, map_proof).map_err(CheckError::Place)?;
+    let place = value.map(v1::PlaceState::decode).transpose();
+    place
+        .map(Option::unwrap_or_default)
+        .map_err(|_| CheckError::Malformed("place's state"))
+}
+
 fn drawn(
     proof: &v1::ApplicantProof,
     row: &Row,
     lottery: &v1::LotteryState,
+    place: &v1::PlaceState,
 ) -> Result<Verdict, CheckError> {
-    let result = usize::try_from(row.tier)
-        .ok()
-        .and_then(|tier| lottery.results.get(tier));
+    let tier = usize::try_from(row.tier).ok();
+    let result = tier.and_then(|tier| lottery.results.get(tier));
     let result = result.ok_or(CheckError::Malformed("tier"))?;
     check_ranking(proof, result)?;
     let won = beats_cutoff(proof, row, lottery, result)?;
@@ -194,24 +232,36 @@ fn drawn(
     if won != (rank < result.winners) {
         return Err(CheckError::Contradiction);
     }
-    if !won {
-        let reached = result.winners.max(result.promoted_through);
-        return Ok(match rank.checked_sub(reached) {
-            None => Verdict::Promoted { rank },
-            Some(ahead) => Verdict::Waiting {
-                rank,
-                place: ahead + 1,
-            },
+    let rules = lottery.rules.as_ref();
+    let rules = rules.ok_or(CheckError::Malformed("rules"))?;
+    let reached = result.winners.max(result.promoted_through);
+    match place.status() {
+        PlaceStatus::Struck => return Ok(Verdict::Struck { rank }),
+        PlaceStatus::Vacated if rank < reached => return Ok(Verdict::Vacated { rank }),
+        // A promotion passes over nobody but the struck, and reaches nobody who won.
+        PlaceStatus::Unspecified if won || rank >= reached => {}
+        PlaceStatus::Promoted if !won && rank < reached => {}
+        PlaceStatus::Redeemed if rank < reached => {}
+        _ => return Err(CheckError::Contradiction),
+    }
+    if won {
+        let batch = rank.checked_div(u64::from(rules.rows_per_batch));
+        let batch = batch.ok_or(CheckError::Malformed("rows_per_batch"))?;
+        return Ok(Verdict::Won {
+            rank,
+            batch,
+            published: batch < u64::from(result.batches_published),
         });
     }
-    let rules = lottery.rules.as_ref();
-    let per_batch = rules.map_or(0, |rules| u64::from(rules.rows_per_batch));
-    let batch = rank.checked_div(per_batch);
-    let batch = batch.ok_or(CheckError::Malformed("rows_per_batch"))?;
-    Ok(Verdict::Won {
-        rank,
-        batch,
-        published: batch < u64::from(result.batches_published),
+    let tier = tier.and_then(|tier| rules.tiers.get(tier));
+    let waiting_list = tier.map_or(0, |tier| u64::from(tier.waiting_list));
+    Ok(match rank.checked_sub(reached) {
+        None => Verdict::Promoted { rank },
+        Some(ahead) if rank < result.winners.saturating_add(waiting_list) => Verdict::Waiting {
+            rank,
+            place: ahead + 1,
+        },
+        Some(_) => Verdict::NotWon { rank },
     })
 }
 

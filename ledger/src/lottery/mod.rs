@@ -10,13 +10,15 @@
 //! Contributing plus the rules' window; only contributions in blocks stamped at or before T1
 //! count; the round is taken only once the chain carries a certificate that shows the close in
 //! time. One room each: [`roster`] rows, [`seed`] and [`beacon`] what makes the seed, [`draw`] the
-//! ranking, [`holder`] what a winner signs at the counter, [`rules`] what entries may do, [`index`] what nodes keep, [`prove`] what they hand
-//! out, [`check`] and [`recompute`] what outsiders verify.
+//! ranking, [`holder`] what a winner signs at the counter, [`redemption_code`] how it is shown
+//! there, [`rules`] what entries may do, [`index`] what nodes keep, [`prove`] what they hand out,
+//! [`check`] and [`recompute`] what outsiders verify.
 //!
 //! Caveats: no draw can show that the roster names the people it should. In the closed profile the
 //! last contributor knows the seed before giving the last part, and can choose to be named as the
 //! absentee instead: once for each attempt, and never unseen.
 
+mod base45;
 pub mod beacon;
 pub mod bls;
 pub mod check;
@@ -25,6 +27,7 @@ pub mod holder;
 pub mod index;
 pub mod prove;
 pub mod recompute;
+pub mod redemption_code;
 pub mod roster;
 pub mod rules;
 pub mod seed;

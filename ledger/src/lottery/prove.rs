@@ -8,7 +8,7 @@ use cairn_proto::v1;
 use prost::Message;
 
 use super::roster::{Columns, Row};
-use super::{NAMESPACE, index};
+use super::{ATTEMPT_NAMESPACE, NAMESPACE, PLACE_NAMESPACE, attempt_key, index, place_key};
 use crate::hash::Hash;
 use crate::log::{self, LogError, TreeId};
 use crate::state::{StateError, StateRead};
@@ -42,10 +42,16 @@ pub fn prove_applicant<S: StateRead + ?Sized>(
     let row = row(state, lottery_id, serial)?;
     let tree = TreeId::roster(lottery_id);
     let path = log::inclusion_proof(state, &tree, serial, lottery.rows)?;
-    let (rank, ranking_inclusion) = match rank(state, lottery_id, &lottery, serial, row.tier)? {
-        Some((rank, path)) => (rank, Some(inclusion(rank, &path))),
-        None => (0, None),
-    };
+    let (rank, ranking_inclusion, place) =
+        match rank(state, lottery_id, &lottery, serial, row.tier)? {
+            Some((rank, path)) => {
+                let place = place_key(lottery_id, lottery.attempt, serial);
+                let place = map::map_key(PLACE_NAMESPACE, &place);
+                let place = map::prove(state, map_root, &place)?;
+                (rank, Some(inclusion(rank, &path)), Some(place))
+            }
+            None => (0, None, None),
+        };
     let key = map::map_key(NAMESPACE, lottery_id.as_bytes());
     Ok(Some(v1::ApplicantProof {
         lottery_id: lottery_id.to_bytes(),
@@ -60,6 +66,7 @@ pub fn prove_applicant<S: StateRead + ?Sized>(
         ranking_inclusion,
         checkpoint: None,
         epoch_changes: Vec::new(),
+        place,
     }))
 }
 
@@ -69,7 +76,25 @@ pub fn lottery<S: StateRead + ?Sized>(
     lottery_id: &Hash,
 ) -> Result<Option<v1::LotteryState>, StateError> {
     let key = map::map_key(NAMESPACE, lottery_id.as_bytes());
-    let value = map::get(state, &key)?;
+    kept(state, lottery_id, &key)
+}
+
+/// A lottery's state as it was when `attempt` was voided.
+pub fn voided_attempt<S: StateRead + ?Sized>(
+    state: &S,
+    lottery_id: &Hash,
+    attempt: u32,
+) -> Result<Option<v1::LotteryState>, StateError> {
+    let key = map::map_key(ATTEMPT_NAMESPACE, &attempt_key(lottery_id, attempt));
+    kept(state, lottery_id, &key)
+}
+
+fn kept<S: StateRead + ?Sized>(
+    state: &S,
+    lottery_id: &Hash,
+    key: &Hash,
+) -> Result<Option<v1::LotteryState>, StateError> {
+    let value = map::get(state, key)?;
     let decoded = value.map(v1::LotteryState::decode).transpose();
     decoded.map_err(|error| corrupt(lottery_id, error.to_string()))
 }

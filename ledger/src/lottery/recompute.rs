@@ -163,7 +163,7 @@ pub(super) fn seed_of(
 }
 
 /// The leaf data of a ranking's tree: the serial, 8 bytes, big-endian.
-pub(super) fn ranking_leaf(serial: u64) -> Hash {
+pub fn ranking_leaf(serial: u64) -> Hash {
     log::leaf_hash(&serial.to_be_bytes())
 }
 

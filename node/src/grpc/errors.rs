@@ -35,6 +35,8 @@ pub mod reason {
     pub const SERIAL_NOT_FOUND: &str = "SERIAL_NOT_FOUND";
     /// The lottery has no tier with this number.
     pub const TIER_NOT_FOUND: &str = "TIER_NOT_FOUND";
+    /// The lottery has no attempt with this number.
+    pub const ATTEMPT_NOT_FOUND: &str = "ATTEMPT_NOT_FOUND";
     /// The lottery is not drawn yet.
     pub const NOT_DRAWN: &str = "NOT_DRAWN";
     /// The tree is not that large in this node's certified view.

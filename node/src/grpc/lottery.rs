@@ -113,6 +113,16 @@ impl LotteryService for LotteryApi {
         let lottery = prove::lottery(state, &id)
             .map_err(errors::state)?
             .ok_or_else(|| unknown(&id))?;
+        let lottery = match request.attempt {
+            0 => lottery,
+            attempt if attempt == lottery.attempt => lottery,
+            attempt => prove::voided_attempt(state, &id, attempt)
+                .map_err(errors::state)?
+                .ok_or_else(|| {
+                    let message = format!("lottery {id} has no attempt {attempt}");
+                    not_found(reason::ATTEMPT_NOT_FOUND, message)
+                })?,
+        };
         if lottery.seed.is_empty() {
             let message = format!("lottery {id} is not drawn yet");
             let failure = Failure::new(Code::FailedPrecondition, reason::NOT_DRAWN, message);

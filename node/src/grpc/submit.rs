@@ -8,11 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cairn_consensus::{Core, SubmitRefused};
 use cairn_ledger::admission::{self, AdmissionError, Admitted};
 use cairn_ledger::apply::AUTHOR_NAMESPACE;
 use cairn_ledger::genesis::Chain;
+use cairn_ledger::canonical;
 use cairn_ledger::hash::Hash;
+use cairn_ledger::lottery::prove;
 use cairn_ledger::map;
 use cairn_ledger::state::StateError;
 use cairn_proto::v1;
@@ -57,13 +60,42 @@ impl Submission {
     ) -> Result<v1::EntryStatus, Status> {
         let deadline = Instant::now() + wait_time(metadata);
         let admitted = self.admit(entry)?;
-        let id = admitted.id;
-        let queued = self.core.submit(vec![admitted]).await;
-        if let Some(Err(refused)) = queued.into_iter().next() {
-            return Err(refusal(&id, refused));
+        let queued = Queued::of(&admitted);
+        let answers = self.core.submit(vec![admitted]).await;
+        if let Some(Err(refused)) = answers.into_iter().next() {
+            return Err(refusal(&queued.id, refused));
         }
-        let status = self.core.wait(&id, wait_for, deadline).await;
-        status.map_err(errors::state)
+        self.status_at(&queued, wait_for, deadline).await
+    }
+
+    /// How far an entry is, at the latest at `deadline`, and what is wrong with it.
+    async fn status_at(
+        &self,
+        queued: &Queued,
+        wait_for: v1::WaitFor,
+        deadline: Instant,
+    ) -> Result<v1::EntryStatus, Status> {
+        let status = self.core.wait(&queued.id, wait_for, deadline).await;
+        let mut status = status.map_err(errors::state)?;
+        status.detail = self.detail(&status, queued).map_err(errors::state)?;
+        Ok(status)
+    }
+
+    /// For a batch that is not the draw's: at which rank it differs.
+    fn detail(&self, status: &v1::EntryStatus, queued: &Queued) -> Result<String, StateError> {
+        let mismatch = status.reason() == v1::RejectReason::BatchMismatch;
+        let body = queued.batch.as_ref().filter(|_| mismatch);
+        let batch = body.and_then(|body| canonical::decode::<v1::BatchResult>(body).ok());
+        let (Some(batch), Some(view)) = (batch, self.core.view()) else {
+            return Ok(String::new());
+        };
+        let id = Hash::from_slice(&batch.lottery_id).unwrap_or_default();
+        let rank = prove::first_difference(&*view, &id, &batch)?;
+        // Batches and ranks are said from 1, as in all words to people.
+        let (tier, number) = (batch.tier, u64::from(batch.batch) + 1);
+        let said =
+            |rank| format!("batch {number} of tier {tier} differs from the draw at rank {rank}");
+        Ok(rank.map(|rank| said(rank + 1)).unwrap_or_default())
     }
 
     /// Checks everything about an entry that needs no order. Who signed is looked up before any
@@ -124,9 +156,9 @@ impl Submission {
                     let (batch, end) = next;
                     let first = batch.first().map(v1::SubmitEntriesRequest::wait_for);
                     let wait_for = *wait_for.get_or_insert(first.unwrap_or_default());
-                    let (ids, refused) = self.enqueue(batch).await;
-                    for id in ids {
-                        waiting.push_back(self.clone().outcome(id, wait_for));
+                    let (queued, refused) = self.enqueue(batch).await;
+                    for entry in queued {
+                        waiting.push_back(self.clone().outcome(entry, wait_for));
                     }
                     failed = refused.or(end);
                     open = failed.is_none();
@@ -140,18 +172,22 @@ impl Submission {
 
     async fn outcome(
         self,
-        id: Hash,
+        queued: Queued,
         wait_for: v1::WaitFor,
     ) -> Result<v1::SubmitEntriesResponse, Status> {
         let deadline = Instant::now() + DEFAULT_WAIT;
-        let status = self.core.wait(&id, wait_for, deadline).await;
-        let status = Some(status.map_err(errors::state)?);
-        Ok(v1::SubmitEntriesResponse { status })
+        let status = self.status_at(&queued, wait_for, deadline).await?;
+        Ok(v1::SubmitEntriesResponse {
+            status: Some(status),
+        })
     }
 
     /// Queues a batch, in order, and returns what was queued and what ended it. Behind a refused
     /// entry nothing is queued.
-    async fn enqueue(&self, batch: Vec<v1::SubmitEntriesRequest>) -> (Vec<Hash>, Option<Ended>) {
+    async fn enqueue(
+        &self,
+        batch: Vec<v1::SubmitEntriesRequest>,
+    ) -> (Vec<Queued>, Option<Ended>) {
         let mut ended = None;
         let mut admitted = Vec::with_capacity(batch.len());
         for request in batch {
@@ -169,7 +205,7 @@ impl Submission {
             let answers = self.core.submit(admitted.clone()).await;
             let first_refused = answers.iter().position(Result::is_err);
             let done = first_refused.unwrap_or(admitted.len());
-            queued.extend(admitted.drain(..done).map(|entry| entry.id));
+            queued.extend(admitted.drain(..done).map(|entry| Queued::of(&entry)));
             if let Some(Err(refused)) = first_refused.map(|at| answers[at]) {
                 if !passes(refused) || Instant::now() > deadline {
                     ended = Some(Ended::Failed(refusal(&admitted[0].id, refused)));
@@ -179,6 +215,23 @@ impl Submission {
             }
         }
         (queued, ended)
+    }
+}
+
+/// An entry on its way, with what its rejection is explained from.
+struct Queued {
+    id: Hash,
+    /// The body, where it is a batch of results.
+    batch: Option<Bytes>,
+}
+
+impl Queued {
+    fn of(entry: &Admitted) -> Queued {
+        let batch = entry.envelope.kind() == v1::EntryKind::BatchResult;
+        Queued {
+            id: entry.id,
+            batch: batch.then(|| entry.body().clone()),
+        }
     }
 }
 

@@ -17,12 +17,12 @@ use crate::log;
 use crate::lottery::{holder, recompute};
 use crate::state::StateRead;
 
-/// How long a holder's signature may be shown: a queue at the counter and a slow network, and not
-/// the photograph of somebody's screen an hour later.
-pub const SIGNATURE_LIFETIME_MS: u64 = 300_000;
+/// How long a holder's signature may be shown: long enough to be scanned and certified across a
+/// change of leader, and a photograph of somebody's screen is worthless a minute later.
+pub const SIGNATURE_LIFETIME_MS: u64 = 60_000;
 /// How far a holder's clock may be ahead of the ledger's time, which is that of a block that was
-/// proposed before.
-pub const SIGNATURE_AHEAD_MS: u64 = 60_000;
+/// proposed before. A code lives longer by as much as its holder's clock is ahead.
+pub const SIGNATURE_AHEAD_MS: u64 = 15_000;
 
 pub(super) fn redeem<S: StateRead + ?Sized>(
     ctx: &mut Ctx<'_, '_, S>,

@@ -78,10 +78,8 @@ fn every_applicant_gets_a_proof_that_checks() {
                     published: true,
                 }
             } else {
-                Verdict::Waiting {
-                    rank,
-                    place: rank - result.winners + 1,
-                }
+                // These rules have no waiting list.
+                Verdict::NotWon { rank }
             };
             assert_eq!(checked.verdict, expected);
         }
@@ -134,6 +132,8 @@ fn a_proof_with_any_part_changed_is_refused() {
         Box::new(|p| p.roster_inclusion = None),
         Box::new(|p| p.ranking_inclusion = None),
         Box::new(|p| p.ranking_inclusion = other.ranking_inclusion.clone()),
+        Box::new(|p| p.place = None),
+        Box::new(|p| p.place = p.lottery.clone()),
         Box::new(|p| p.rank = other.rank),
         Box::new(|p| {
             p.rank = other.rank;

@@ -89,6 +89,20 @@ fn as_many_come_up_as_give_up_and_in_the_order_of_rank() {
         place: 1,
     };
     assert_eq!(verdict(&ledger, &id, rank[QUOTA + 2]), first);
+    let lost = Verdict::Vacated { rank: 1 };
+    assert_eq!(verdict(&ledger, &id, gone[0]), lost);
+    // Who leaves out what became of the place, or shows another's, proves nothing.
+    let prove = |serial| {
+        let proof = prove::prove_applicant(&ledger.state, &ledger.map_root, &id, serial);
+        proof.unwrap().unwrap()
+    };
+    for place in [None, prove(rank[0]).place] {
+        let hidden = v1::ApplicantProof {
+            place,
+            ..prove(gone[0])
+        };
+        assert!(check_applicant(&ledger.map_root, &hidden, None).is_err());
+    }
     // An auditor's draw is the same as before.
     recompute(&ledger.chain.id, &id, &lottery, rows(0..ROWS)).unwrap();
 }
