@@ -1,7 +1,7 @@
 //! Applicants who do not exist: names and numbers made from a seed.
 //!
-//! Their numbers begin with 999999, which is no district, and end in a running number, so that no
-//! two are alike and none is anybody's.
+//! Their numbers are resident-ID numbers in form (GB 11643: district, date of birth, running number,
+//! check digit); the district 999999 does not exist, so none is anybody's, and no two are alike.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -47,18 +47,33 @@ impl Sequence {
     }
 }
 
-/// Writes a CSV file of `count` applicants; the same for the same seed.
-pub fn write_csv(path: &Path, count: u64, seed: [u8; 32]) -> anyhow::Result<()> {
+/// Writes a CSV file of `count` applicants; the same for the same seed. Where it has `tiers`, every
+/// `n`th is in the tier that `tiers` names for `number % n`, with its tickets.
+pub fn write_csv(
+    path: &Path,
+    count: u64,
+    seed: [u8; 32],
+    tiers: &[(&str, u32)],
+) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", path.display());
     let file = std::fs::File::create(path).with_context(context)?;
-    write(BufWriter::with_capacity(1 << 20, file), count, seed).with_context(context)
+    write(BufWriter::with_capacity(1 << 20, file), count, seed, tiers).with_context(context)
 }
 
-fn write(mut out: impl Write, count: u64, seed: [u8; 32]) -> io::Result<()> {
+fn write(mut out: impl Write, count: u64, seed: [u8; 32], tiers: &[(&str, u32)]) -> io::Result<()> {
     let mut start = [0; 8];
     start.copy_from_slice(&seed[..8]);
     let mut sequence = Sequence(u64::from_be_bytes(start));
-    writeln!(out, "name,{IDENTITY_COLUMN},collected_at")?;
+    write!(out, "name,{IDENTITY_COLUMN},collected_at")?;
+    writeln!(
+        out,
+        "{}",
+        if tiers.is_empty() {
+            ""
+        } else {
+            ",tier,tickets"
+        }
+    )?;
     for number in 0..count {
         let family = sequence.pick(&FAMILY);
         let first = sequence.pick(&GIVEN);
@@ -66,18 +81,33 @@ fn write(mut out: impl Write, count: u64, seed: [u8; 32]) -> io::Result<()> {
             0 => "",
             _ => sequence.pick(&GIVEN),
         };
-        let (year, month, day) = (
-            1935 + sequence.below(70),
-            1 + sequence.below(12),
-            1 + sequence.below(28),
-        );
         let shop = 1 + sequence.below(240);
-        writeln!(
-            out,
-            "{family}{first}{second},999999{year}{month:02}{day:02}{number:07},pharmacy {shop}"
-        )?;
+        let id = resident_id(number);
+        write!(out, "{family}{first}{second},{id},pharmacy {shop}")?;
+        match (number as usize).checked_rem(tiers.len()) {
+            None => writeln!(out)?,
+            Some(at) => writeln!(out, ",{},{}", tiers[at].0, tiers[at].1)?,
+        }
     }
     out.flush()
+}
+
+/// The number of the applicant `number`, below 23 million: a thousand are born on each day.
+fn resident_id(number: u64) -> String {
+    let (day, running) = (number / 1_000, number % 1_000);
+    let (year, month) = (1935 + day / (12 * 28), 1 + day / 28 % 12);
+    let digits = format!("999999{year}{month:02}{:02}{running:03}", 1 + day % 28);
+    let check = check_digit(&digits);
+    format!("{digits}{check}")
+}
+
+/// ISO 7064, MOD 11-2, of decimal digits.
+fn check_digit(digits: &str) -> char {
+    let sum = digits.chars().filter_map(|digit| digit.to_digit(10));
+    match (12 - sum.fold(0, |sum, digit| (sum + digit) * 2 % 11)) % 11 {
+        10 => 'X',
+        check => char::from_digit(check, 10).unwrap_or('X'),
+    }
 }
 
 #[cfg(test)]
@@ -87,7 +117,7 @@ mod tests {
 
     fn csv(count: u64, seed: u8) -> String {
         let mut out = Vec::new();
-        write(&mut out, count, [seed; 32]).unwrap();
+        write(&mut out, count, [seed; 32], &[]).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -100,10 +130,17 @@ mod tests {
         assert!(
             ids.iter()
                 .flatten()
-                .all(|id| id.starts_with("999999") && id.len() == 21)
+                .all(|id| id.starts_with("999999") && id.len() == 18)
         );
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), 2_000);
+    }
+
+    #[test]
+    fn check_digits_are_those_of_the_standard() {
+        // The examples that GB 11643-1999 gives.
+        assert_eq!(check_digit("11010519491231002"), 'X');
+        assert_eq!(check_digit("44052418800101001"), '4');
     }
 }

@@ -55,6 +55,20 @@ struct Process {
     admin: Admin,
 }
 
+/// Empties `layout` for a new cluster; refused while the last one in it still runs.
+pub fn clear(layout: &Layout, programs: &Programs) -> anyhow::Result<()> {
+    if let Some(plan) = ClusterPlan::load(layout)? {
+        let cluster = Cluster::new(layout, programs, plan)?;
+        let mut nodes = cluster.plan.nodes.iter();
+        if nodes.any(|node| cluster.pid(node.raft_id).is_some()) {
+            let name = layout.name();
+            bail!("the last run's nodes still run; stop them first: testnet/down {name}");
+        }
+    }
+    layout.delete()?;
+    layout.create_root()
+}
+
 /// How a node ended: its raft id, and its exit code where it is known.
 pub type Ending = (u64, Option<i32>);
 

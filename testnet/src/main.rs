@@ -14,10 +14,14 @@ mod demo;
 mod institutions;
 mod keys;
 mod layout;
+mod offices;
 mod pids;
 mod plan;
 mod ports;
 mod programs;
+mod rules;
+mod scenarios;
+mod signals;
 mod standing;
 mod steps;
 
@@ -49,6 +53,7 @@ const EXAMPLES: &str = "\
 Examples:
   testnet/demo                                   the whole story, 543,384 applicants
   testnet/demo --applicants 2000 --winners 300   the same, small
+  testnet/scenarios/housing                      another story
   testnet/up                                     a cluster that stays
   testnet/status
   testnet/down";
@@ -59,6 +64,8 @@ enum Command {
     Demo(demo::Options),
     /// Kill, cut off or damage nodes, or fill their disks, and check that nothing acknowledged is lost
     Chaos(chaos::Options),
+    /// Run one story of a lottery on a fresh cluster, and check how it ends
+    Scenario(scenarios::Options),
     /// Start a cluster that stays; makes its keys and genesis the first time
     Up(Up),
     /// Stop a cluster
@@ -123,6 +130,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Demo(options) => demo::run(layout("demo")?, options).await,
         Command::Chaos(options) => chaos::run(layout("chaos")?, options).await,
+        Command::Scenario(options) => scenarios::run(layout("scenario")?, options).await,
         Command::Up(Up { name, nodes }) => standing::up(layout(&name)?, nodes).await,
         Command::Down(Down { name, delete }) => standing::down(layout(&name)?, delete).await,
         Command::Status(Status { name, json }) => standing::status(layout(&name)?, json).await,

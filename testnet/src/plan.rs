@@ -6,12 +6,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::cairn::{Cairn, Field, args};
 use crate::institutions::{Institution, Role};
-use crate::keys::{self, PublicKey, Purpose, Seed};
+use crate::keys::{self, Purpose, Seed};
 use crate::layout::Layout;
 use crate::ports::Ports;
 
@@ -21,8 +21,9 @@ pub const REGION: &str = "lakeside";
 pub const REASONS: [&str; 2] = ["close contact", "confirmed case"];
 
 /// Keys beside those of the institutions: file, purpose.
-const OFFICES: [(&str, Purpose); 7] = [
+const OFFICES: [(&str, Purpose); 8] = [
     ("organiser", Purpose::Author),
+    ("shop", Purpose::Author),
     ("registrar", Purpose::Author),
     ("authority", Purpose::Author),
     ("health", Purpose::Author),
@@ -162,6 +163,7 @@ pub async fn prepare(
     for (name, institution, role) in [
         ("organiser", "Department of Commerce", "organiser"),
         ("registrar", "Citizen Service Centre", "registrar"),
+        ("shop", "Harbour Street Pharmacy", "point-of-sale"),
         ("authority", "Epidemic Control Office", "authority"),
         ("health", "Centre for Public Health", "health"),
     ] {
@@ -284,94 +286,6 @@ pub fn write_node_configs(
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
-}
-
-/// The rules of a lottery, as `cairn lottery open` reads them.
-#[derive(Debug, Serialize)]
-pub struct LotteryRules {
-    pub title: String,
-    pub rows_per_batch: u32,
-    pub max_rows: u32,
-    pub with_dice: bool,
-    pub contribution_window_ms: u64,
-    pub beacon_margin_ms: u64,
-    pub identity_rule: String,
-    pub notary: String,
-    pub registrar: String,
-    pub institute: String,
-    pub registrar_tag_key_commitment: String,
-    pub notary_tag_key_commitment: String,
-    pub tier: Vec<TierRules>,
-    pub contributor: Vec<ContributorRules>,
-    pub beacon: BeaconRules,
-}
-
-#[derive(Debug, Serialize)]
-pub struct TierRules {
-    pub name: String,
-    pub quota: u32,
-}
-
-#[derive(Debug, Serialize)]
-pub struct ContributorRules {
-    pub institution: String,
-    pub seed_key: String,
-    pub seed_key_proof: String,
-}
-
-#[derive(Debug, Serialize)]
-pub struct BeaconRules {
-    pub chain_hash: String,
-    pub public_key: String,
-    pub genesis_time_s: u64,
-    pub period_s: u32,
-}
-
-/// The offices and keys that a lottery names.
-#[derive(Debug)]
-pub struct Offices {
-    pub notary: PublicKey,
-    pub registrar: PublicKey,
-    pub institute: PublicKey,
-    pub registrar_tag: PublicKey,
-    pub notary_tag: PublicKey,
-    pub beacon: PublicKey,
-    pub contributors: Vec<ContributorRules>,
-}
-
-impl Offices {
-    /// Reads them from their key files.
-    pub async fn load(
-        layout: &Layout,
-        cairn: &Cairn,
-        plan: &ClusterPlan,
-    ) -> anyhow::Result<Offices> {
-        let show = async |path: PathBuf| keys::show(cairn, &path).await;
-        let mut contributors = Vec::new();
-        for node in &plan.nodes {
-            let key = show(layout.seed_key(node.raft_id)).await?;
-            contributors.push(ContributorRules {
-                institution: node.institution.clone(),
-                seed_key: key.public_key,
-                seed_key_proof: key.proof_of_possession,
-            });
-        }
-        let notary = plan.first(Role::Notary)?.raft_id;
-        let institute = plan.first(Role::Institute)?.raft_id;
-        let offices = Offices {
-            notary: show(layout.author_key(notary)).await?,
-            registrar: show(layout.key("registrar")).await?,
-            institute: show(layout.author_key(institute)).await?,
-            registrar_tag: show(layout.key("registrar-tag")).await?,
-            notary_tag: show(layout.key("notary-tag")).await?,
-            beacon: show(layout.key("beacon")).await?,
-            contributors,
-        };
-        if offices.notary_tag.commitment.is_empty() {
-            bail!("cairn key show gave no commitment for a tag key");
-        }
-        Ok(offices)
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::layout::Layout;
 use crate::plan::{self, ClusterPlan};
 use crate::ports;
 use crate::programs::Programs;
+use crate::signals::interrupted;
 use crate::steps::count;
 
 /// Unless `--nodes` says otherwise.
@@ -74,7 +75,7 @@ pub async fn up(layout: Layout, nodes: Option<usize>) -> anyhow::Result<()> {
     };
     let started = tokio::select! {
         formed = formed => formed,
-        () = crate::demo::interrupted() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
     let started = match started {
         Ok(started) => started,

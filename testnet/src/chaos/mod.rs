@@ -27,12 +27,13 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{ArgGroup, Args};
 
 use crate::cairn::Cairn;
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::institutions;
 use crate::layout::Layout;
-use crate::plan::{self, ClusterPlan};
+use crate::plan;
 use crate::ports;
 use crate::programs::Programs;
+use crate::signals::interrupted;
 use crate::steps::{count, thousands};
 
 use client::Client;
@@ -118,20 +119,8 @@ pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
     let ids = institutions::of(options.nodes).into_iter();
     let ids: Vec<u64> = ids.map(|institution| institution.raft_id).collect();
     let net = options.cuts.map(|_| Net::make(&ids)).transpose()?;
-    if let Some(plan) = ClusterPlan::load(&layout)? {
-        let cluster = Cluster::new(&layout, &programs, plan)?;
-        let mut ids = cluster.plan.nodes.iter().map(|node| node.raft_id);
-        if ids.any(|id| cluster.pid(id).is_some()) {
-            bail!(
-                "the last run's nodes are still there; stop them first: testnet/down {}",
-                layout.name()
-            );
-        }
-    }
     disk::sweep(layout.root())?;
-    layout.delete()?;
-    std::fs::create_dir_all(layout.root())
-        .with_context(|| format!("cannot make {}", layout.root().display()))?;
+    cluster::clear(&layout, &programs)?;
     let mut random = [0; 4];
     getrandom::fill(&mut random).map_err(|error| anyhow!("no random seed: {error}"))?;
     let seed = options.seed.unwrap_or(u32::from_be_bytes(random).into());
@@ -152,7 +141,7 @@ pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
     let mut made = Made { net, disks };
     let done = tokio::select! {
         done = under_way(&mut cluster, &layout, &programs, &options, seed, &mut made) => done,
-        () = crate::demo::interrupted() => Err(anyhow!("interrupted")),
+        () = interrupted() => Err(anyhow!("interrupted")),
     };
     let nodes = cluster.ended().unwrap_or_default();
     faults::resume_all(&cluster);

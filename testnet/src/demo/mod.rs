@@ -16,17 +16,17 @@ use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::applicants;
 use crate::cairn::Cairn;
-use crate::cluster::{Cluster, Ending};
+use crate::cluster::{self, Cluster, Ending};
 use crate::institutions;
 use crate::keys::Seed;
 use crate::layout::{Layout, bytes_below};
 use crate::plan::{self, ClusterPlan};
 use crate::ports;
 use crate::programs::Programs;
+use crate::signals::interrupted;
 use crate::standing;
 use crate::steps::{Steps, count, thousands};
 
@@ -76,22 +76,7 @@ pub struct Options {
 /// Runs the demo in `layout`, whose folder it replaces.
 pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
     let programs = Programs::find()?;
-    if let Some(plan) = ClusterPlan::load(&layout)? {
-        let cluster = Cluster::new(&layout, &programs, plan)?;
-        if cluster
-            .plan
-            .nodes
-            .iter()
-            .any(|n| cluster.pid(n.raft_id).is_some())
-        {
-            bail!(
-                "the last demo's cluster still runs; stop it first: testnet/down {}",
-                layout.name()
-            );
-        }
-    }
-    layout.delete()?;
-    layout.create_root()?;
+    cluster::clear(&layout, &programs)?;
 
     println!("{}", title(&options));
     let mut steps = Steps::new();
@@ -161,7 +146,7 @@ async fn prepare(
     steps.busy("a list of applicants", false);
     let people = seed.unwrap_or_else(|| Seed::new("")).derive("applicants");
     let csv = layout.lottery("applicants.csv");
-    applicants::write_csv(&csv, options.applicants.into(), people)?;
+    applicants::write_csv(&csv, options.applicants.into(), people, &[])?;
     let detail = format!(
         "{} people who do not exist, as CSV",
         thousands(options.applicants.into())
@@ -243,20 +228,4 @@ async fn end(
         );
     }
     Ok(())
-}
-
-/// Returns when the user wants to stop.
-pub async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut term), Ok(mut hangup)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::hangup()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = term.recv() => {}
-        _ = hangup.recv() => {}
-    }
 }

@@ -22,7 +22,7 @@ use crate::cairn::{Answer, Cairn, Field, args};
 use crate::cluster::Cluster;
 use crate::steps::thousands;
 
-/// Applicants that are asked until one has won and one waits.
+/// Applicants that are asked until one has won and one has not.
 const ASKED: usize = 100;
 /// What a command says of an invalid proof.
 const INVALID: i32 = 10;
@@ -163,7 +163,7 @@ struct Standing {
     slip: PathBuf,
 }
 
-/// The first applicants who won and who wait.
+/// The first applicants who won and who did not.
 async fn standings(story: &Story, id: &str) -> anyhow::Result<Vec<Standing>> {
     let mut found: Vec<Standing> = Vec::new();
     let receipts = story.layout.lottery("receipts.csv");
@@ -185,7 +185,7 @@ async fn standings(story: &Story, id: &str) -> anyhow::Result<Vec<Standing>> {
         let verdict = Field(&story.cairn.run(check).await?, "verdict").text()?;
         let (what, name) = match verdict.as_str() {
             "won" => ("an applicant who won", "winner"),
-            _ => ("an applicant who waits", "waiting"),
+            _ => ("an applicant who did not win", "not-won"),
         };
         if found.iter().any(|standing| standing.what == what) {
             continue;
