@@ -39,6 +39,9 @@ mod problems;
 #[path = "../../tools/src/commands/quotes.rs"]
 mod quotes;
 #[allow(dead_code)]
+#[path = "../../tools/src/commands/lottery/resident_id.rs"]
+mod resident_id;
+#[allow(dead_code)]
 #[path = "../../node/src/peers/streams.rs"]
 mod streams;
 #[allow(dead_code)]

@@ -9,6 +9,7 @@
 mod certificate;
 mod cli;
 mod commands;
+mod drafts;
 mod exit;
 mod key_file;
 mod nodes;

@@ -124,8 +124,12 @@ fn accepted(status: &v1::EntryStatus) -> Result<(), Failure> {
     }
     let id = hex::encode(&status.entry_id);
     let reason = reject_reason(status.reason());
+    let detail = match status.detail.as_str() {
+        "" => String::new(),
+        detail => format!(": {detail}"),
+    };
     Err(Failure::Failed(format!(
-        "entry {id} was refused by the rules: {reason}, in block {}",
+        "entry {id} was refused by the rules: {reason}, in block {}{detail}",
         status.height
     )))
 }

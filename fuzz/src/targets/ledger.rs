@@ -9,6 +9,7 @@ use std::rc::Rc;
 use anyhow::Context as _;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
+use cairn_ledger::lottery::redemption_code::RedemptionCode;
 use cairn_ledger::{admission, canonical, checkpoint, log, map, verify};
 use cairn_proto::schema::Described;
 use cairn_proto::v1;
@@ -120,7 +121,31 @@ pub fn all() -> anyhow::Result<Vec<Box<dyn Target>>> {
         map_proofs(truth.clone()),
         genesis(truth.clone()),
         canonical(truth),
+        redemption_codes(),
     ])
+}
+
+/// As a counter's scanner reads them.
+fn redemption_codes() -> Box<dyn Target> {
+    let code = RedemptionCode {
+        serial: 543_383,
+        signed_at_ms: 1_795_341_600_000,
+        identity_hash: Hash([7; 32]),
+        holder_key: [8; 32],
+        signature: [9; 64],
+    };
+    plain("redemption_codes", vec![code.to_text().into()], |input| {
+        let Ok(text) = std::str::from_utf8(input) else {
+            return Ok("not UTF-8".to_owned());
+        };
+        match RedemptionCode::from_text(text) {
+            Ok(code) => {
+                must(code.to_text() == text, "two texts of one code")?;
+                Ok("read".to_owned())
+            }
+            Err(error) => Ok(error.to_string()),
+        }
+    })
 }
 
 fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {

@@ -10,9 +10,9 @@ use cairn_keys::Secret;
 use zeroize::Zeroizing;
 
 use super::{Target, must, plain};
-use crate::cohort::{Cohort, ColumnNames, ReadError, TagKeys};
+use crate::cohort::{Cohort, ColumnNames, ReadError};
 use crate::problems::Problems;
-use crate::{codes_file, config, key_file, keys};
+use crate::{codes_file, config, key_file, keys, resident_id};
 
 /// A folder of this run, removed at its end.
 struct Folder(PathBuf);
@@ -56,8 +56,9 @@ election_min_ms = 750
 election_max_ms = 1500
 "#;
 
-const APPLICANTS: &str = "name,identity,tier,weight\nA,1,families,1\nB,\"2\"\"x\",others,7\r\n\
-                          C,\"3\n4\",families,2\n";
+const APPLICANTS: &str = "name,identity,tier,weight,key\nA,1,families,1,\nB,\"2\"\"x\",others,7,\r\n\
+                          C,\"3\n4\",families,2,\
+                          d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\n";
 
 /// All targets of files.
 pub fn all() -> anyhow::Result<Vec<Box<dyn Target>>> {
@@ -130,14 +131,13 @@ fn applicants(input: &[u8]) -> Result<String, String> {
         identity: "identity".to_owned(),
         tier: Some("tier".to_owned()),
         weight: Some("weight".to_owned()),
+        holder_key: Some("key".to_owned()),
+        resident_ids: false,
     };
-    let keys = TagKeys {
-        registrar: Secret::new(Zeroizing::new([1; 32])),
-        notary: Secret::new(Zeroizing::new([2; 32])),
-    };
+    let key = Secret::new(Zeroizing::new([1; 32]));
     let tiers = ["families".to_owned(), "others".to_owned()];
     let mut problems = Problems::default();
-    let cohort = match Cohort::read(input, &names, &tiers, &keys, &mut problems) {
+    let cohort = match Cohort::read(input, &names, &tiers, &key, &mut problems) {
         Ok(cohort) => cohort,
         Err(ReadError::ColumnMissing { .. }) => return Ok("a column is missing".to_owned()),
         Err(ReadError::ColumnTwice(_)) => return Ok("a column is there twice".to_owned()),
@@ -148,7 +148,8 @@ fn applicants(input: &[u8]) -> Result<String, String> {
     let rows = cohort.len();
     for row in 0..rows {
         let (tier, weight) = cohort.cell(row);
-        let _ = (cohort.identity(row), cohort.tag(row));
+        let _ = (cohort.holder_key(row), cohort.inner_tags()[row]);
+        let _ = resident_id::check(cohort.identity(row));
         must(tier < 2 && weight > 0, "a row in no tier or without weight")?;
     }
     let _ = cohort.tickets();

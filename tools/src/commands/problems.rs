@@ -35,6 +35,16 @@ impl Problems {
         self.count == 0
     }
 
+    /// The first bad lines, ascending.
+    pub fn shown(&self) -> &[(u64, String)] {
+        &self.shown
+    }
+
+    /// How many lines are bad.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// What the command ends with: the lines of `file`, and that nothing was done.
     pub fn into_failure(self, file: &Path) -> Failure {
         let lines = if self.count == 1 { "line" } else { "lines" };

@@ -8,6 +8,7 @@ mod equivocations;
 mod genesis;
 mod keys;
 mod ledger;
+mod lotteries;
 mod node;
 mod online;
 mod proofs;

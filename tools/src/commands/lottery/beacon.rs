@@ -18,8 +18,8 @@ use clap::Args;
 use ed25519_dalek::SigningKey;
 use serde::Deserialize;
 
-use super::report::{Facts, recorded};
-use super::state::{Proven, has_reached, stage_in_words};
+use super::facts::{Facts, recorded};
+use super::state::{Proven, has_passed, stage_in_words};
 use super::steps;
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -32,7 +32,7 @@ const DEVELOPMENT: &str = "development beacon, not a public one";
 /// What a round from a file is labelled with.
 const HANDED_IN: &str = "handed in from a file, verified under the beacon's key in the rules";
 /// Waits this much past a time on this machine's clock, so that the leader's shows it too.
-const CLOCK_MARGIN_MS: u64 = 50;
+pub(super) const CLOCK_MARGIN_MS: u64 = 50;
 /// The pause between two notes of the close.
 const NOTE_PAUSE: Duration = Duration::from_millis(100);
 /// Notes that are written even when it is late: the first may carry an older certificate that
@@ -75,6 +75,7 @@ pub async fn close(global: &Global, args: Close) -> Result<(), Failure> {
     let author = key_file::author(&args.author_key)?;
     let session = Session::connect(global).await?;
     let lottery = Proven::read_in(&session, &args.id, LotteryStage::Contributing).await?;
+    expect_beacon(&lottery)?;
     let notes = wait_and_show_close(global, &session, &lottery, &author).await?;
     let lottery = Proven::read(&session, &args.id).await?;
     Facts::default()
@@ -98,12 +99,29 @@ async fn wait_and_show_close(
     show_close(session, lottery, author).await
 }
 
+/// A closed lottery waits for its contributors and for nothing else.
+fn expect_beacon(lottery: &Proven) -> Result<(), Failure> {
+    if lottery.with_beacon()? {
+        return Ok(());
+    }
+    let id = lottery.id;
+    let missing = lottery.awaited()?.into_iter();
+    let missing: Vec<&str> = missing.map(|c| c.institution.as_str()).collect();
+    Err(Failure::Failed(format!(
+        "lottery {id} is closed: no beacon completes its seed, but the last contribution, and those \
+         of {} are missing. Each of them runs: cairn lottery contribute {id}; for one that will \
+         never come, members run: cairn lottery void propose {id} --absent NAME",
+        missing.join(", ")
+    )))
+}
+
 /// Hands in the pinned round, when its time has come.
 pub async fn run(global: &Global, args: Beacon) -> Result<(), Failure> {
     let author = key_file::author(&args.author_key)?;
     let source = Source::open(&args)?;
     let session = Session::connect(global).await?;
     let lottery = Proven::read_in(&session, &args.id, LotteryStage::Contributing).await?;
+    expect_beacon(&lottery)?;
     source.check(&lottery)?;
 
     let notes = wait_and_show_close(global, &session, &lottery, &author).await?;
@@ -122,7 +140,8 @@ pub async fn run(global: &Global, args: Beacon) -> Result<(), Failure> {
     });
     let kind = EntryKind::BeaconRound;
     let status = steps::submit(&session, &args.id, kind, body, &author, &[]).await?;
-    let drawn = |state: &v1::LotteryState| has_reached(state, LotteryStage::Drawing);
+    let attempt = lottery.state.attempt;
+    let drawn = |s: &v1::LotteryState| has_passed(s, attempt, LotteryStage::Drawing);
     let lottery = Proven::wait_until(&session, &args.id, "the round", drawn).await?;
     let facts = recorded(&session, &lottery, &status).await?;
     facts
@@ -230,11 +249,14 @@ async fn show_close(
     let latest = lottery.round_time_ms()?.saturating_sub(half_margin);
     let mut notes = 0;
     loop {
-        if Proven::read(session, &lottery.id)
-            .await?
-            .state
-            .close_certified
-        {
+        let now = Proven::read(session, &lottery.id).await?.state;
+        if now.attempt > lottery.state.attempt {
+            let (id, attempt) = (lottery.id, lottery.state.attempt);
+            return Err(Failure::Failed(format!(
+                "attempt {attempt} of lottery {id} was voided; see: cairn lottery show {id}"
+            )));
+        }
+        if now.close_certified {
             return Ok(notes);
         }
         if notes >= LAST_NOTES && system::now_ms() > latest {
@@ -274,14 +296,15 @@ fn too_late(lottery: &Proven, latest: u64) -> Failure {
     let latest = timestamp(latest);
     Failure::Failed(format!(
         "no certificate on the chain shows that contributions to lottery {id} were closed before \
-         {latest}, in time before round {round}: this attempt cannot be drawn. Start `cairn \
-         lottery close` before the contributions close, or open the lottery with a longer \
+         {latest}, in time before round {round}: this attempt cannot be drawn. Members end it, when \
+         the round's time has passed, with: cairn lottery void propose {id}. Start `cairn lottery \
+         close` before the next attempt's contributions close; the next lottery may need a longer \
          beacon_margin_ms"
     ))
 }
 
 /// Waits until `at_ms` on this machine's clock.
-async fn wait(global: &Global, what: &'static str, at_ms: u64) {
+pub(super) async fn wait(global: &Global, what: &'static str, at_ms: u64) {
     let left = || Duration::from_millis(at_ms.saturating_sub(system::now_ms()));
     let total = left().as_secs() + 1;
     if left().is_zero() {

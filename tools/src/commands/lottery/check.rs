@@ -1,196 +1,157 @@
 //! `cairn lottery check`: one applicant's standing, proven and in plain words.
 //!
 //! What holds here: the salt opens the row's commitment, so the row is this person's; the row is
-//! in the frozen roster; ticket, cut-off and rank agree, all under one certified checkpoint.
+//! in the frozen roster; ticket, cut-off, rank and what became of the place agree, all under one
+//! certified checkpoint. A receipt with a proof in it and the genesis are enough: no node is asked.
+//! What stays out: how a standing is told (`standing`).
 
 use std::path::PathBuf;
+use std::time::Instant;
 
+use cairn_ledger::checkpoint::CertifiedCheckpoint;
+use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
-use cairn_ledger::lottery::check::{Checked, Opening, Verdict};
-use cairn_ledger::verify;
+use cairn_ledger::lottery::check::Checked;
 use cairn_proto::v1;
 use clap::Args;
-use serde::Serialize;
 
-use super::receipts::{self, Receipt};
-use super::state::stage_in_words;
-use crate::certificate::Certificate;
+use super::applicant;
+use super::receipt_file::ReceiptFile;
+use super::receipts::Receipt;
+use super::standing::Standing;
 use crate::cli::Global;
 use crate::exit::Failure;
-use crate::output::{self, count, line};
-use crate::session::{Session, lottery_client, parse_hash, refused};
+use crate::output;
+use crate::session::{Session, parse_hash, pinned_chain_id, read_genesis};
 
 /// What `check` takes.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// The lottery's id
-    #[arg(value_parser = parse_hash)]
-    id: Hash,
-    /// The receipts that `cairn lottery register` wrote
-    #[arg(long, value_name = "FILE")]
-    receipts: PathBuf,
+    /// The receipt that the applicant got; or the lottery's id, with --receipts and --serial
+    #[arg(value_name = "RECEIPT|ID")]
+    receipt: PathBuf,
+    /// The receipts of all applicants, that `cairn lottery register` wrote
+    #[arg(long, value_name = "FILE", requires = "serial")]
+    receipts: Option<PathBuf>,
     /// Which applicant
-    #[arg(long, value_name = "N")]
-    serial: u64,
+    #[arg(long, value_name = "N", requires = "receipts")]
+    serial: Option<u64>,
+    /// Ask a node for what came since, even where the receipt has a proof
+    #[arg(long)]
+    online: bool,
 }
 
 /// Proves and explains where an applicant stands.
 pub async fn run(global: &Global, args: Check) -> Result<(), Failure> {
-    let receipt = find(&args)?;
-    let session = Session::connect(global).await?;
-    let request = v1::GetApplicantProofRequest {
-        lottery_id: args.id.to_bytes(),
-        serial: args.serial,
+    let started = Instant::now();
+    let asked = Asked::of(&args)?;
+    let proven = match offline_chain(global, &asked, args.online)? {
+        Some((chain, proof)) => asked.verify(&chain, proof, None)?,
+        None => {
+            let session = Session::connect(global).await?;
+            asked.expect_chain(&session.chain.id)?;
+            let proof = applicant::fetch(&session, &asked.lottery_id, asked.receipt.serial).await?;
+            asked.verify(&session.chain, &proof, Some(session.node().to_owned()))?
+        }
     };
-    let answer = session.retry("asking for the applicant's proof", async |channel| {
-        let mut client = lottery_client(channel);
-        client.get_applicant_proof(request.clone()).await
-    });
-    let proof = answer.await?.into_inner().proof.unwrap_or_default();
-    if proof.lottery_id != args.id.as_bytes().as_slice() || proof.serial != args.serial {
-        let node = session.node();
-        let message = format!("{node} proved another row than serial {}", args.serial);
-        return Err(Failure::InvalidProof(message));
-    }
-    let opening = Opening {
-        salt: &receipt.salt,
-        identity: &receipt.identity,
-        holder_key: &receipt.holder_key,
-    };
-    let (checked, checkpoint) =
-        verify::applicant(&session.chain, &proof, Some(&opening)).map_err(refused)?;
-    let standing = Standing::of(&args, &checked, Certificate::of(&checkpoint));
-    output::print(global, &standing, |standing| standing.table(&checked));
+    let standing = Standing::of(&asked, &proven, started.elapsed());
+    output::print(global, &standing, Standing::table);
     Ok(())
 }
 
-fn find(args: &Check) -> Result<Receipt, Failure> {
-    let found = receipts::find(&args.receipts, args.serial)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    found.ok_or_else(|| {
-        let (path, serial) = (args.receipts.display(), args.serial);
-        Failure::NotFound(format!("{path} has no serial {serial}"))
-    })
+/// Whose standing is asked for.
+#[derive(Debug)]
+pub struct Asked {
+    /// In which lottery.
+    pub lottery_id: Hash,
+    /// What opens the row.
+    pub receipt: Receipt,
+    /// On which chain, where the receipt says it.
+    chain_id: Option<Hash>,
+    /// The proof that came with the receipt.
+    proof: Option<v1::ApplicantProof>,
 }
 
-/// A verdict as it is printed.
-#[derive(Debug, Serialize)]
-struct Standing {
-    verdict: &'static str,
-    lottery_id: String,
-    serial: u64,
-    tier: u32,
-    /// Within the tier, from 0, as on the ledger; words count from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rank: Option<u64>,
-    /// From 0 too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    batch: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    published: Option<bool>,
-    /// On the waiting list, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    place: Option<u64>,
-    stage: &'static str,
-    certificate: Certificate,
+/// A verified proof.
+#[derive(Debug)]
+pub struct Proven {
+    /// What it says.
+    pub checked: Checked,
+    /// Under which certificate.
+    pub checkpoint: CertifiedCheckpoint,
+    /// The node that gave it; none where it came with the receipt.
+    pub node: Option<String>,
+    /// How long verifying took, in milliseconds.
+    pub verified_ms: f64,
 }
 
-impl Standing {
-    fn of(args: &Check, checked: &Checked, certificate: Certificate) -> Standing {
-        let base = Standing {
-            verdict: "not drawn yet",
-            lottery_id: args.id.to_string(),
-            serial: args.serial,
-            tier: checked.row.tier,
-            rank: None,
-            batch: None,
-            published: None,
-            place: None,
-            stage: stage_in_words(checked.lottery.stage()),
-            certificate,
+impl Asked {
+    fn of(args: &Check) -> Result<Asked, Failure> {
+        let Some((receipts, serial)) = args.receipts.as_ref().zip(args.serial) else {
+            let file = ReceiptFile::read(&args.receipt)?;
+            return Ok(Asked {
+                lottery_id: file.lottery_id,
+                receipt: file.receipt,
+                chain_id: Some(file.chain_id),
+                proof: file.proof,
+            });
         };
-        match checked.verdict {
-            Verdict::NotDrawnYet { .. } => base,
-            Verdict::Won {
-                rank,
-                batch,
-                published,
-            } => Standing {
-                verdict: "won",
-                rank: Some(rank),
-                batch: Some(batch),
-                published: Some(published),
-                ..base
-            },
-            Verdict::Voided => Standing {
-                verdict: "voided",
-                ..base
-            },
-            Verdict::Promoted { rank } => Standing {
-                verdict: "promoted",
-                rank: Some(rank),
-                ..base
-            },
-            Verdict::Waiting { rank, place } => Standing {
-                verdict: "waiting",
-                rank: Some(rank),
-                place: Some(place),
-                ..base
-            },
+        let id = args.receipt.to_str().unwrap_or_default();
+        let id = parse_hash(id).map_err(|what| Failure::Usage(format!("the id {what}")))?;
+        Ok(Asked {
+            lottery_id: id,
+            receipt: applicant::find(receipts, serial)?,
+            chain_id: None,
+            proof: None,
+        })
+    }
+
+    fn expect_chain(&self, pinned: &Hash) -> Result<(), Failure> {
+        match &self.chain_id {
+            Some(other) if other != pinned => Err(other_chain(other, pinned)),
+            _ => Ok(()),
         }
     }
 
-    fn table(&self, checked: &Checked) -> Vec<(String, String)> {
-        let rows = count(checked.lottery.rows);
-        let height = count(self.certificate.height);
-        let mut lines = vec![
-            line("verdict", self.in_words(checked)),
-            line("lottery", &self.lottery_id),
-            line("serial", self.serial),
-            line(
-                "proven",
-                format!(
-                    "the salt opens this row, and the row is in the roster of {rows} rows\n\
-                     the ticket was computed again from the certified seed\n\
-                     all of it under the certified map of block {height}"
-                ),
-            ),
-            line(
-                "not proven",
-                "that the roster names the people it should; that everybody else's rank is right\n\
-                 (cairn lottery recompute shows that)",
-            ),
-        ];
-        lines.extend(self.certificate.summary());
-        lines
+    fn verify(
+        &self,
+        chain: &Chain,
+        proof: &v1::ApplicantProof,
+        node: Option<String>,
+    ) -> Result<Proven, Failure> {
+        let started = Instant::now();
+        let (id, receipt) = (&self.lottery_id, &self.receipt);
+        let (checked, checkpoint) = applicant::verify(chain, proof, id, receipt)?;
+        Ok(Proven {
+            checked,
+            checkpoint,
+            node,
+            verified_ms: started.elapsed().as_secs_f64() * 1_000.0,
+        })
     }
+}
 
-    fn in_words(&self, checked: &Checked) -> String {
-        let from_one = |from_zero: Option<u64>| count(from_zero.unwrap_or(0) + 1);
-        let tier = usize::try_from(self.tier).ok();
-        let rules = checked.lottery.rules.as_ref();
-        let tier = tier.and_then(|tier| rules?.tiers.get(tier));
-        let tier = tier.map_or("", |tier| &tier.name);
-        match self.verdict {
-            "won" => {
-                let published = match self.published {
-                    Some(true) => "published",
-                    _ => "not published yet",
-                };
-                let (rank, batch) = (from_one(self.rank), from_one(self.batch));
-                format!("won: rank {rank} in tier {tier}, in batch {batch}, which is {published}")
-            }
-            "promoted" => format!(
-                "promoted: rank {} in tier {tier}, came up from the waiting list",
-                from_one(self.rank)
-            ),
-            "voided" => "voided: nobody won".to_owned(),
-            "waiting" => format!(
-                "waiting: rank {} in tier {tier}, place {} on the waiting list",
-                from_one(self.rank),
-                count(self.place.unwrap_or(0))
-            ),
-            _ => format!("not drawn yet: the lottery is {}", self.stage),
-        }
+/// A receipt of another ledger than the pinned one.
+pub fn other_chain(receipt: &Hash, pinned: &Hash) -> Failure {
+    Failure::Usage(format!(
+        "the receipt is of the ledger {receipt}, and you pinned {pinned}; pass the genesis or chain \
+         id that the institutions published for that ledger, or the right receipt"
+    ))
+}
+
+/// The chain and the proof, where both are at hand and a node is not wanted.
+fn offline_chain<'a>(
+    global: &Global,
+    asked: &'a Asked,
+    online: bool,
+) -> Result<Option<(Chain, &'a v1::ApplicantProof)>, Failure> {
+    let (Some(proof), Some(path), false) = (&asked.proof, &global.genesis, online) else {
+        return Ok(None);
+    };
+    let chain = read_genesis(path)?;
+    if global.chain_id.is_some() {
+        pinned_chain_id(global)?;
     }
+    asked.expect_chain(&chain.id)?;
+    Ok(Some((chain, proof)))
 }

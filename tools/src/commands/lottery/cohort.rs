@@ -1,15 +1,18 @@
 //! Applicants as the registrar's CSV file names them, read and checked before anything is sent.
 //!
 //! What holds here: the file is read once, from front to back; each identity is blinded into its
-//! tag as it is read, and two rows with one tag are one person. Identities stay in this process
-//! and in the receipts; only tags and commitments leave. What stays out: how identities are
-//! normalised. The rules say that in words, and the file has it done.
+//! inner tag as it is read, and two rows with one inner tag are one person. Identities stay in this
+//! process and in the receipts; only tags and commitments leave. What stays out: how identities are
+//! normalised, which the rules say in words and the file has done; and the notary's half of a tag
+//! (`tag_files`).
 
 use std::io::Read;
 
-use cairn_ledger::lottery::roster::{MAX_WEIGHT, inner_tag, tag};
+use cairn_ledger::entry;
+use cairn_ledger::lottery::roster::{MAX_WEIGHT, inner_tag};
 use csv::ByteRecord;
 
+use super::resident_id;
 use crate::commands::problems::{Problems, wrong_width};
 use crate::commands::quotes::{NotClosed, Quotes};
 use crate::key_file::Secret;
@@ -26,14 +29,10 @@ pub struct ColumnNames {
     pub tier: Option<String>,
     /// How many tickets; without, everybody has one.
     pub weight: Option<String>,
-}
-
-/// Both offices' secrets that blind identities.
-pub struct TagKeys {
-    /// The registrar's.
-    pub registrar: Secret,
-    /// The notary's.
-    pub notary: Secret,
+    /// The applicant's own Ed25519 key in hex; without, nobody brought one.
+    pub holder_key: Option<String>,
+    /// Whether identities must be resident-ID numbers.
+    pub resident_ids: bool,
 }
 
 /// Why a file could not be read to its end. Bad rows are not among these.
@@ -67,9 +66,13 @@ pub struct Cohort {
     identities: Vec<u8>,
     /// Where each identity ends.
     ends: Vec<usize>,
-    tags: Vec<[u8; 32]>,
+    /// Where each row stands in the file.
+    lines: Vec<u64>,
+    inner_tags: Vec<[u8; 32]>,
     /// Tier and weight a row, from the first row that is not in tier 0 with weight 1.
     cells: Option<Vec<(u32, u32)>>,
+    /// The applicants' own keys, where the file has a column of them.
+    holder_keys: Option<Vec<Option<[u8; 32]>>>,
 }
 
 impl Cohort {
@@ -78,7 +81,7 @@ impl Cohort {
         file: impl Read,
         names: &ColumnNames,
         tiers: &[String],
-        keys: &TagKeys,
+        registrar_tag_key: &Secret,
         problems: &mut Problems,
     ) -> Result<Cohort, ReadError> {
         let mut reader = csv::ReaderBuilder::new()
@@ -88,21 +91,23 @@ impl Cohort {
         let header = reader.byte_headers()?.clone();
         reader.get_ref().closed()?;
         let columns = Columns::find(&header, names)?;
-        let mut cohort = Cohort::default();
-        let mut lines = Vec::new();
+        let mut cohort = Cohort {
+            holder_keys: columns.holder_key.map(|_| Vec::new()),
+            ..Cohort::default()
+        };
         let mut record = ByteRecord::new();
         while reader.read_byte_record(&mut record)? {
             let line = record.position().map_or(0, csv::Position::line);
             match columns.row(&record, tiers) {
                 Ok(row) => {
-                    cohort.push(&row, keys);
-                    lines.push(line);
+                    cohort.push(&row, registrar_tag_key);
+                    cohort.lines.push(line);
                 }
                 Err(what) => problems.add(line, what),
             }
         }
         reader.get_ref().closed()?;
-        cohort.note_duplicates(&lines, problems);
+        cohort.note_duplicates(problems);
         Ok(cohort)
     }
 
@@ -120,9 +125,19 @@ impl Cohort {
         &self.identities[start..self.ends[serial]]
     }
 
-    /// The tag of `serial`, which is below [`Cohort::len`].
-    pub fn tag(&self, serial: usize) -> &[u8; 32] {
-        &self.tags[serial]
+    /// The line of the file that `serial` stands in.
+    pub fn line(&self, serial: usize) -> u64 {
+        self.lines[serial]
+    }
+
+    /// Everybody's tag under the registrar's key alone, by serial.
+    pub fn inner_tags(&self) -> &[[u8; 32]] {
+        &self.inner_tags
+    }
+
+    /// The key that `serial` brought.
+    pub fn holder_key(&self, serial: usize) -> Option<[u8; 32]> {
+        self.holder_keys.as_ref().and_then(|keys| keys[serial])
     }
 
     /// Tier and weight of `serial`.
@@ -138,7 +153,7 @@ impl Cohort {
         }
     }
 
-    fn push(&mut self, row: &Row<'_>, keys: &TagKeys) {
+    fn push(&mut self, row: &Row<'_>, registrar_tag_key: &Secret) {
         if row.cell != (0, 1) && self.cells.is_none() {
             self.cells = Some(vec![(0, 1); self.len()]);
         }
@@ -147,31 +162,37 @@ impl Cohort {
         }
         self.identities.extend_from_slice(row.identity);
         self.ends.push(self.identities.len());
-        let inner = inner_tag(&keys.registrar, row.identity);
-        self.tags.push(tag(&keys.notary, &inner));
-    }
-
-    /// Sorting rows by the front of their tags keeps this to sixteen bytes a row.
-    fn note_duplicates(&self, lines: &[u64], problems: &mut Problems) {
-        let front = |tag: &[u8; 32]| u64::from_be_bytes(std::array::from_fn(|at| tag[at]));
-        let mut order: Vec<(u64, usize)> = self.tags.iter().map(front).zip(0..).collect();
-        order.sort_unstable();
-        for run in order
-            .chunk_by(|a, b| a.0 == b.0)
-            .filter(|run| run.len() > 1)
-        {
-            for (at, (_, row)) in run.iter().enumerate() {
-                let same = |(_, other): &&(u64, usize)| self.tags[*other] == self.tags[*row];
-                if let Some((_, first)) = run[..at].iter().find(same) {
-                    let before = lines[*first];
-                    problems.add(
-                        lines[*row],
-                        format_args!("the same person as in line {before}"),
-                    );
-                }
-            }
+        self.inner_tags
+            .push(inner_tag(registrar_tag_key, row.identity));
+        if let Some(keys) = &mut self.holder_keys {
+            keys.push(row.holder_key);
         }
     }
+
+    fn note_duplicates(&self, problems: &mut Problems) {
+        for (first, again) in repeats(&self.inner_tags) {
+            let before = self.lines[first];
+            let what = format_args!("the same person as in line {before}");
+            problems.add(self.lines[again], what);
+        }
+    }
+}
+
+/// Places of tags that stand a second time, each with the first place of the same tag. Sorting rows
+/// by the front of their tags keeps this to sixteen bytes a row.
+pub fn repeats(tags: &[[u8; 32]]) -> Vec<(usize, usize)> {
+    let front = |tag: &[u8; 32]| u64::from_be_bytes(std::array::from_fn(|at| tag[at]));
+    let mut order: Vec<(u64, usize)> = tags.iter().map(front).zip(0..).collect();
+    order.sort_unstable();
+    let mut found = Vec::new();
+    for run in order.chunk_by(|a, b| a.0 == b.0) {
+        for (at, (_, row)) in run.iter().enumerate().skip(1) {
+            let same = |(_, other): &&(u64, usize)| tags[*other] == tags[*row];
+            let first = run[..at].iter().find(same);
+            found.extend(first.map(|(_, first)| (*first, *row)));
+        }
+    }
+    found
 }
 
 /// Where the columns stand.
@@ -180,12 +201,15 @@ struct Columns {
     identity: usize,
     tier: Option<usize>,
     weight: Option<usize>,
+    holder_key: Option<usize>,
+    resident_ids: bool,
 }
 
 /// One good row.
 struct Row<'a> {
     identity: &'a [u8],
     cell: (u32, u32),
+    holder_key: Option<[u8; 32]>,
 }
 
 impl Columns {
@@ -199,6 +223,8 @@ impl Columns {
             identity: place(&names.identity)?,
             tier: names.tier.as_ref().map(place).transpose()?,
             weight: names.weight.as_ref().map(place).transpose()?,
+            holder_key: names.holder_key.as_ref().map(place).transpose()?,
+            resident_ids: names.resident_ids,
         })
     }
 
@@ -213,11 +239,16 @@ impl Columns {
         if identity.trim_ascii().len() != identity.len() {
             return Err("the identity begins or ends with a space".to_owned());
         }
+        if self.resident_ids {
+            resident_id::check(identity).map_err(|error| error.to_string())?;
+        }
         let tier = self.tier.map_or(Ok(0), |at| tier_of(&record[at], tiers))?;
         let weight = self.weight.map_or(Ok(1), |at| weight_of(&record[at]))?;
+        let holder_key = self.holder_key.map(|at| holder_key_of(&record[at]));
         Ok(Row {
             identity,
             cell: (tier, weight),
+            holder_key: holder_key.transpose()?.flatten(),
         })
     }
 }
@@ -258,6 +289,20 @@ fn weight_of(field: &[u8]) -> Result<u32, String> {
     })
 }
 
+/// An empty field: this applicant brought no key.
+fn holder_key_of(field: &[u8]) -> Result<Option<[u8; 32]>, String> {
+    if field.is_empty() {
+        return Ok(None);
+    }
+    let mut key = [0; 32];
+    let read = hex::decode_to_slice(field, &mut key);
+    read.map_err(|_| "the holder key is not 64 hex digits".to_owned())?;
+    match entry::public_key(&key) {
+        Some(_) => Ok(Some(key)),
+        None => Err("the holder key is no Ed25519 public key".to_owned()),
+    }
+}
+
 fn number(field: &[u8]) -> Option<usize> {
     // `parse` would take a plus sign too.
     let digits = field.iter().all(u8::is_ascii_digit);
@@ -270,15 +315,13 @@ fn number(field: &[u8]) -> Option<usize> {
 pub(super) mod tests {
     use std::path::Path;
 
+    use ed25519_dalek::SigningKey;
     use zeroize::Zeroizing;
 
     use super::*;
 
-    pub(crate) fn keys() -> TagKeys {
-        TagKeys {
-            registrar: Secret::new(Zeroizing::new([1; 32])),
-            notary: Secret::new(Zeroizing::new([2; 32])),
-        }
+    pub(crate) fn key() -> Secret {
+        Secret::new(Zeroizing::new([1; 32]))
     }
 
     fn names() -> ColumnNames {
@@ -286,6 +329,7 @@ pub(super) mod tests {
             identity: "id".to_owned(),
             tier: Some("tier".to_owned()),
             weight: Some("weight".to_owned()),
+            ..Default::default()
         }
     }
 
@@ -295,7 +339,7 @@ pub(super) mod tests {
 
     fn read(csv: &str, names: &ColumnNames) -> (Cohort, String) {
         let mut problems = Problems::default();
-        let cohort = Cohort::read(csv.as_bytes(), names, &tiers(), &keys(), &mut problems).unwrap();
+        let cohort = Cohort::read(csv.as_bytes(), names, &tiers(), &key(), &mut problems).unwrap();
         let text = problems.into_failure(Path::new("a.csv")).to_string();
         (cohort, text)
     }
@@ -311,7 +355,7 @@ pub(super) mod tests {
         let cells: Vec<_> = (0..3).map(|serial| cohort.cell(serial)).collect();
         assert_eq!(cells, [(1, 2), (0, 1), (1, 64)]);
         assert_eq!(cohort.tickets(), 67);
-        assert_eq!(*cohort.tag(1), tag(&[2; 32], &inner_tag(&[1; 32], b"8")));
+        assert_eq!(cohort.inner_tags()[1], inner_tag(&[1; 32], b"8"));
 
         let plain = ColumnNames {
             identity: "id".to_owned(),
@@ -333,7 +377,7 @@ pub(super) mod tests {
         ] {
             let mut problems = Problems::default();
             let csv = format!("{header}\n1,2,3\n");
-            let error = Cohort::read(csv.as_bytes(), &names(), &tiers(), &keys(), &mut problems);
+            let error = Cohort::read(csv.as_bytes(), &names(), &tiers(), &key(), &mut problems);
             let text = error.unwrap_err().to_string();
             assert!(text.contains(expected), "{text}");
         }
@@ -350,10 +394,35 @@ pub(super) mod tests {
             ("id,\"tier,weight\n1,0,1\n", "opens in line 1"),
         ] {
             let mut problems = Problems::default();
-            let error = Cohort::read(csv.as_bytes(), &names(), &tiers(), &keys(), &mut problems);
+            let error = Cohort::read(csv.as_bytes(), &names(), &tiers(), &key(), &mut problems);
             let text = error.unwrap_err().to_string();
             assert!(text.contains(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn applicants_may_bring_a_key_and_resident_ids_are_checked_when_asked() {
+        let names = ColumnNames {
+            identity: "id".to_owned(),
+            holder_key: Some("key".to_owned()),
+            resident_ids: true,
+            ..Default::default()
+        };
+        let key = SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
+        let (weak, good) = ("00".repeat(32), hex::encode(key));
+        let csv = format!(
+            "id,key\n11010519491231002X,{good}\n110105194912310038,\n\
+             110105194912310054,{weak}\n110105194912310070,zz\n11010519491231002x,\n"
+        );
+        let (cohort, text) = read(&csv, &names);
+        let shown: Vec<_> = (0..2).map(|serial| cohort.holder_key(serial)).collect();
+        assert_eq!(shown, [Some(key), None]);
+        let expected = [
+            "  line 4: the holder key is no Ed25519 public key",
+            "  line 5: the holder key is not 64 hex digits",
+            "  line 6: the resident-ID number ends with a small x; write it as X",
+        ];
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), expected);
     }
 
     #[test]

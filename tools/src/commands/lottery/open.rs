@@ -7,7 +7,7 @@ use cairn_ledger::{canonical, entry};
 use cairn_proto::v1::{self, EntryKind, Visibility, WaitFor};
 use clap::Args;
 
-use super::report::recorded;
+use super::facts::recorded;
 use super::rules_file;
 use super::state::Proven;
 use crate::cli::Global;

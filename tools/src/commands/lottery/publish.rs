@@ -1,4 +1,5 @@
-//! `cairn lottery publish`: the winners, batch by batch, in order of rank.
+//! `cairn lottery publish`: the winners, batch by batch, in order of rank; or every rank, where the
+//! rules ask for a full ranking.
 //!
 //! What holds here: nothing is taken on trust from the node that lists the ranking, for every node
 //! refuses a batch that is not what it drew itself. A run that was cut short goes on with the
@@ -13,7 +14,7 @@ use cairn_proto::v1::{self, EntryKind, LotteryStage, Visibility};
 use clap::Args;
 use ed25519_dalek::SigningKey;
 
-use super::report::Facts;
+use super::facts::Facts;
 use super::state::{Proven, stage_in_words};
 use crate::cli::Global;
 use crate::commands::in_order::{self, Sequence};
@@ -48,18 +49,22 @@ pub async fn run(global: &Global, args: Publish) -> Result<(), Failure> {
     let mut batches = Batches::new(&session, &lottery, institute).await?;
     let before = batches.published(&lottery.state);
     batches.last = batches.end(before, args.pause_after);
-    let mut bar = progress::bar(global, batches.total(), "winners");
+    let mut bar = progress::bar(global, batches.total(), "ranks");
     let entries = in_order::submit(&session, &mut batches, &mut bar).await?;
     let lottery = Proven::read(&session, &args.id).await?;
     let published = batches.published(&lottery.state);
-    let winners: u64 = batches.plan.iter().map(Batch::units).sum();
+    let ranks: u64 = batches.plan.iter().map(|batch| batch.units()).sum();
+    let winners: u64 = lottery.state.results.iter().map(|r| r.winners).sum();
     Facts::default()
         .with("lottery_id", args.id.to_string())
         .with("stage", stage_in_words(lottery.state.stage()))
+        .with("attempt", batches.attempt)
         .with("batches", entries)
         .with("winners_published", published.winners)
         .with("winners", winners)
-        .with("complete", published.winners == winners)
+        .with("ranks_published", published.ranks)
+        .with("ranks", ranks)
+        .with("complete", published.ranks == ranks)
         .with("seconds", started.elapsed().as_secs_f64())
         .print(global);
     Ok(())
@@ -71,6 +76,8 @@ struct Batch {
     tier: u32,
     number: u32,
     serials: Vec<u64>,
+    /// How many of them won.
+    winners: u64,
 }
 
 impl Batch {
@@ -83,6 +90,7 @@ impl Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Published {
     batches: usize,
+    ranks: u64,
     winners: u64,
 }
 
@@ -105,19 +113,17 @@ impl<'a> Batches<'a> {
         lottery: &Proven,
         institute: SigningKey,
     ) -> Result<Batches<'a>, Failure> {
-        let rows_per_batch = lottery.rules()?.rows_per_batch;
-        let size = usize::try_from(rows_per_batch.max(1)).unwrap_or(usize::MAX);
+        let rules = lottery.rules()?;
         let mut plan = Vec::new();
         for (tier, result) in (0u32..).zip(&lottery.state.results) {
-            let winners = ranking(session, &lottery.id, tier, result.winners).await?;
-            for (number, serials) in (0u32..).zip(winners.chunks(size)) {
-                let serials = serials.to_vec();
-                plan.push(Batch {
-                    tier,
-                    number,
-                    serials,
-                });
-            }
+            let ranks = ranks_in_public(rules, result);
+            let ranking = ranking(session, lottery, tier, ranks).await?;
+            plan.extend(batches_of(
+                tier,
+                &ranking,
+                result.winners,
+                rules.rows_per_batch,
+            ));
         }
         Ok(Batches {
             session,
@@ -140,11 +146,13 @@ impl<'a> Batches<'a> {
         done.fold(
             Published {
                 batches: 0,
+                ranks: 0,
                 winners: 0,
             },
             |sum, batch| Published {
                 batches: sum.batches + 1,
-                winners: sum.winners + batch.units(),
+                ranks: sum.ranks + batch.units(),
+                winners: sum.winners + batch.winners,
             },
         )
     }
@@ -164,6 +172,13 @@ impl Sequence for Batches<'_> {
 
     async fn resume(&mut self, session: &Session) -> Result<u64, Failure> {
         let state = Proven::read(session, &self.lottery_id).await?.state;
+        if state.attempt != self.attempt || state.stage() == LotteryStage::Voided {
+            let (id, attempt) = (self.lottery_id, self.attempt);
+            return Err(Failure::Failed(format!(
+                "attempt {attempt} of lottery {id} was voided, and is not published further; see: \
+                 cairn lottery show {id}"
+            )));
+        }
         let missing = |place: &usize| !self.is_published(&self.plan[*place], &state);
         let missing: Vec<usize> = (0..self.last).filter(missing).collect();
         self.missing = missing.into_iter();
@@ -193,21 +208,49 @@ impl Sequence for Batches<'_> {
     }
 }
 
-/// The first `winners` serials of a tier, as a node lists them.
-async fn ranking(
-    session: &Session,
-    lottery_id: &Hash,
+/// How many ranks of a tier the batches publish.
+pub fn ranks_in_public(rules: &v1::LotteryOpen, result: &v1::TierResult) -> u64 {
+    match rules.full_ranking {
+        true => result.entrants,
+        false => result.winners,
+    }
+}
+
+fn batches_of(
     tier: u32,
+    ranking: &[u64],
     winners: u64,
+    rows_per_batch: u32,
+) -> impl Iterator<Item = Batch> {
+    let size = usize::try_from(rows_per_batch.max(1)).unwrap_or(usize::MAX);
+    let batch = move |(number, serials): (u32, &[u64])| {
+        let before = u64::from(number) * u64::from(rows_per_batch);
+        Batch {
+            tier,
+            number,
+            serials: serials.to_vec(),
+            winners: winners.saturating_sub(before).min(serials.len() as u64),
+        }
+    };
+    (0u32..).zip(ranking.chunks(size)).map(batch)
+}
+
+/// The serials at the first `ranks` of a tier, as a node lists them.
+pub async fn ranking(
+    session: &Session,
+    lottery: &Proven,
+    tier: u32,
+    ranks: u64,
 ) -> Result<Vec<u64>, Failure> {
     let mut serials = Vec::new();
     let mut page_token = String::new();
-    while (serials.len() as u64) < winners {
+    while (serials.len() as u64) < ranks {
         let request = v1::ListResultsRequest {
-            lottery_id: lottery_id.to_bytes(),
+            lottery_id: lottery.id.to_bytes(),
             tier,
             page_size: PAGE,
             page_token,
+            attempt: lottery.state.attempt,
         };
         let page = session.retry("listing the ranking", async |channel| {
             let mut client = lottery_client(channel);
@@ -217,13 +260,27 @@ async fn ranking(
         let follows = page.first_rank == serials.len() as u64;
         serials.extend(page.serials);
         page_token = page.next_page_token;
-        let ended = page_token.is_empty() && (serials.len() as u64) < winners;
+        let ended = page_token.is_empty() && (serials.len() as u64) < ranks;
         if ended || !follows {
             let node = session.node();
-            let message = format!("{node} lists fewer than the {winners} winners of tier {tier}");
+            let message = format!("{node} lists fewer than {ranks} ranks of tier {tier}");
             return Err(Failure::InvalidProof(message));
         }
     }
-    serials.truncate(usize::try_from(winners).unwrap_or(usize::MAX));
+    serials.truncate(usize::try_from(ranks).unwrap_or(usize::MAX));
     Ok(serials)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_slices_of_rank_and_count_winners_once() {
+        let ranking: Vec<u64> = (10..20).collect();
+        let batches: Vec<Batch> = batches_of(1, &ranking, 5, 4).collect();
+        let shown = batches.iter().map(|b| (b.number, b.units(), b.winners));
+        assert_eq!(shown.collect::<Vec<_>>(), [(0, 4, 4), (1, 4, 1), (2, 2, 0)]);
+        assert_eq!(batches[2].serials, [18, 19]);
+    }
 }

@@ -1,34 +1,24 @@
-//! The applicants' receipts: serial, identity, salt and holder key, one line each.
+//! The applicants' receipts: serial, identity, salt and holder key, one line each; and the key's
+//! secret, where the office made the keys.
 //!
-//! What holds here: the file is whole and on disk before the first row is submitted, under its
-//! final name only when it is complete, and nobody but its owner reads it. A salt that is lost can
-//! never be found again, and with it nobody could show that a row is theirs. Registering once more
-//! takes the salts from this file, so a run that was cut short goes on as it began.
+//! What holds here: a file is read line by line, or refused by the line; whoever audits the roster
+//! gets it without the secrets, which would let them redeem for everybody. What stays out: where
+//! salts and keys come from (`openings`).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
 
 use csv::ByteRecord;
 
-use super::cohort::Cohort;
-use crate::system;
+use super::private_file;
 
-/// The header of the file.
-const HEADER: [&str; 4] = ["serial", "identity", "salt", "holder_key"];
-/// One write to the disk: lines are about a hundred bytes.
-const BUFFER: usize = 1 << 20;
-
-/// Where salts come from when there is no receipt yet.
-#[derive(Debug, Clone)]
-pub enum SaltSource {
-    /// The operating system.
-    Random,
-    /// Keyed BLAKE3 of the serial (u64, big-endian) under this secret: for lotteries in tests that
-    /// are to come out alike.
-    Derived([u8; 32]),
-}
+/// The header of the file; the last column is there where the office made keys.
+const HEADER: [&str; 5] = ["serial", "identity", "salt", "holder_key", "holder_secret"];
+/// Columns without the secrets.
+const OPEN_COLUMNS: usize = 4;
+/// One read from the disk: a thousand lines or more.
+const BUFFER: usize = 1 << 18;
 
 /// Why receipts could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +52,15 @@ pub enum ReceiptsError {
         /// The first serial that differs.
         serial: u64,
     },
+    /// The receipts of an earlier run were written without the keys that are asked for now.
+    #[error(
+        "{path} was written without office-made holder keys; leave --with-holder-keys out to go on \
+         with it, or, where nothing is registered yet, name another --receipts"
+    )]
+    WithoutKeys {
+        /// Which file.
+        path: String,
+    },
 }
 
 /// One applicant's line.
@@ -75,22 +74,8 @@ pub struct Receipt {
     pub salt: [u8; 32],
     /// The applicant's Ed25519 key, or empty.
     pub holder_key: Vec<u8>,
-}
-
-/// The salts of a whole cohort, by serial, and the file that keeps them: read if it is there,
-/// otherwise made and written.
-pub fn salts(
-    path: &Path,
-    cohort: &Cohort,
-    source: &SaltSource,
-) -> Result<Vec<[u8; 32]>, ReceiptsError> {
-    if path.exists() {
-        read_salts(path, cohort)
-    } else {
-        let salts = make_salts(cohort.len(), source);
-        write(path, cohort, &salts).map_err(|cause| io(path, cause))?;
-        Ok(salts)
-    }
+    /// The key's secret, where the office made it.
+    pub holder_secret: Option<[u8; 32]>,
 }
 
 /// The receipt of one serial, if the file has it.
@@ -104,135 +89,129 @@ pub fn find(path: &Path, serial: u64) -> Result<Option<Receipt>, ReceiptsError> 
     Ok(None)
 }
 
-fn make_salts(rows: usize, source: &SaltSource) -> Vec<[u8; 32]> {
-    match source {
-        SaltSource::Random => random_salts(rows),
-        SaltSource::Derived(key) => (0u64..)
-            .take(rows)
-            .map(|serial| *blake3::keyed_hash(key, &serial.to_be_bytes()).as_bytes())
-            .collect(),
-    }
-}
-
-/// A page of randomness at a time: one call a salt would cost as much as all the hashing.
-fn random_salts(rows: usize) -> Vec<[u8; 32]> {
-    let mut salts = Vec::with_capacity(rows);
-    while salts.len() < rows {
-        let page: [u8; 4096] = system::random();
-        let (page, _) = page.as_chunks::<32>();
-        salts.extend_from_slice(&page[..page.len().min(rows - salts.len())]);
-    }
-    salts
-}
-
-fn write(path: &Path, cohort: &Cohort, salts: &[[u8; 32]]) -> std::io::Result<()> {
-    let partial = partial_name(path);
-    // What an earlier run left behind was never used: only whole files get the final name.
-    if partial.exists() {
-        fs::remove_file(&partial)?;
-    }
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&partial)?;
-    let mut lines = csv::Writer::from_writer(BufWriter::with_capacity(BUFFER, file));
-    lines.write_record(HEADER)?;
-    let mut hex_salt = [0; 64];
-    for (serial, salt) in salts.iter().enumerate() {
-        hex::encode_to_slice(salt, &mut hex_salt).map_err(std::io::Error::other)?;
-        lines.write_field(serial.to_string())?;
-        lines.write_field(cohort.identity(serial))?;
-        lines.write_field(hex_salt)?;
-        lines.write_field("")?;
-        lines.write_record(None::<&[u8]>)?;
-    }
-    let mut buffer = lines
-        .into_inner()
-        .map_err(|e| std::io::Error::other(e.to_string()))?;
-    buffer.flush()?;
-    buffer.get_ref().sync_all()?;
-    fs::rename(&partial, path)?;
-    sync_folder(path)
-}
-
-fn partial_name(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
-/// A rename is on disk only once its folder is.
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn read_salts(path: &Path, cohort: &Cohort) -> Result<Vec<[u8; 32]>, ReceiptsError> {
-    let mut lines = Lines::open(path)?;
-    let mut salts = Vec::with_capacity(cohort.len());
-    while let Some(receipt) = lines.next_receipt()? {
-        let serial = salts.len();
-        let same = receipt.serial == serial as u64
-            && serial < cohort.len()
-            && receipt.identity == cohort.identity(serial)
-            && receipt.holder_key.is_empty();
-        if !same {
-            return Err(other_list(path, serial));
-        }
-        salts.push(receipt.salt);
-    }
-    if salts.len() == cohort.len() {
-        Ok(salts)
-    } else {
-        Err(other_list(path, salts.len()))
-    }
-}
-
-fn other_list(path: &Path, serial: usize) -> ReceiptsError {
-    ReceiptsError::OtherList {
-        path: path.display().to_string(),
-        serial: serial as u64,
-    }
-}
-
-fn io(path: &Path, cause: std::io::Error) -> ReceiptsError {
+pub(super) fn io(path: &Path, cause: std::io::Error) -> ReceiptsError {
     let path = path.display().to_string();
     ReceiptsError::Io { path, cause }
 }
 
+/// Copies the receipts in `from` to a new file `to` without the secrets, and says how many.
+pub fn without_secrets(from: &Path, to: &Path) -> Result<u64, ReceiptsError> {
+    let mut lines = Lines::open(from)?;
+    let mut copied = 0;
+    // What is wrong with a line goes around the disk's errors.
+    let mut wrong = None;
+    let written = private_file::write(to, |file| {
+        let mut out = Writer::new(file, false)?;
+        loop {
+            match lines.next_receipt() {
+                Ok(Some(receipt)) => out.line(&Receipt {
+                    holder_secret: None,
+                    ..receipt
+                })?,
+                Ok(None) => return out.finish(),
+                Err(error) => {
+                    let what = std::io::Error::other(error.to_string());
+                    wrong = Some(error);
+                    return Err(what);
+                }
+            }
+            copied += 1;
+        }
+    });
+    match wrong {
+        Some(error) => Err(error),
+        None => written.map(|()| copied).map_err(|cause| io(to, cause)),
+    }
+}
+
+/// A receipts file that is written.
+pub struct Writer<W: Write> {
+    lines: csv::Writer<W>,
+    with_secrets: bool,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins with the header.
+    pub fn new(file: W, with_secrets: bool) -> std::io::Result<Writer<W>> {
+        let columns = if with_secrets {
+            HEADER.len()
+        } else {
+            OPEN_COLUMNS
+        };
+        let mut lines = csv::Writer::from_writer(file);
+        lines.write_record(&HEADER[..columns])?;
+        Ok(Writer {
+            lines,
+            with_secrets,
+        })
+    }
+
+    /// One line more.
+    pub fn line(&mut self, receipt: &Receipt) -> std::io::Result<()> {
+        let mut digits = [0; 64];
+        hex::encode_to_slice(receipt.salt, &mut digits).map_err(std::io::Error::other)?;
+        self.lines.write_field(receipt.serial.to_string())?;
+        self.lines.write_field(&receipt.identity)?;
+        self.lines.write_field(digits)?;
+        self.lines.write_field(hex::encode(&receipt.holder_key))?;
+        if self.with_secrets {
+            let secret = receipt.holder_secret.map(hex::encode);
+            self.lines.write_field(secret.unwrap_or_default())?;
+        }
+        Ok(self.lines.write_record(None::<&[u8]>)?)
+    }
+
+    /// Hands everything on.
+    pub fn finish(mut self) -> std::io::Result<()> {
+        self.lines.flush()
+    }
+}
+
 /// A receipts file, line by line.
-struct Lines<R> {
+pub struct Lines<R> {
     path: String,
+    columns: usize,
     reader: csv::Reader<R>,
     record: ByteRecord,
 }
 
 impl Lines<File> {
-    fn open(path: &Path) -> Result<Self, ReceiptsError> {
+    /// Opens a file and reads its header.
+    pub fn open(path: &Path) -> Result<Self, ReceiptsError> {
         let file = File::open(path).map_err(|cause| io(path, cause))?;
         let mut lines = Lines {
             path: path.display().to_string(),
-            reader: csv::ReaderBuilder::new().flexible(true).from_reader(file),
+            columns: OPEN_COLUMNS,
+            reader: csv::ReaderBuilder::new()
+                .flexible(true)
+                .buffer_capacity(BUFFER)
+                .from_reader(file),
             record: ByteRecord::new(),
         };
         let header = lines.reader.byte_headers().cloned();
-        match header {
-            Ok(header) if header.iter().eq(HEADER.map(str::as_bytes)) => Ok(lines),
-            Ok(_) => Err(lines.malformed(1, "the header is not serial,identity,salt,holder_key")),
-            Err(error) => Err(lines.malformed(1, error)),
+        let header = header.map_err(|error| lines.malformed(1, error))?;
+        lines.columns = header.len();
+        let known = (OPEN_COLUMNS..=HEADER.len()).contains(&header.len())
+            && header
+                .iter()
+                .zip(HEADER)
+                .all(|(is, name)| is == name.as_bytes());
+        if known {
+            Ok(lines)
+        } else {
+            Err(lines.malformed(1, "the header is not serial,identity,salt,holder_key"))
         }
     }
 }
 
 impl<R: Read> Lines<R> {
-    fn next_receipt(&mut self) -> Result<Option<Receipt>, ReceiptsError> {
+    /// The next line; none at the end.
+    pub fn next_receipt(&mut self) -> Result<Option<Receipt>, ReceiptsError> {
         match self.reader.read_byte_record(&mut self.record) {
             Ok(false) => Ok(None),
             Ok(true) => {
                 let line = self.record.position().map_or(0, csv::Position::line);
-                let receipt = parse(&self.record);
+                let receipt = parse(&self.record, self.columns);
                 receipt.map(Some).map_err(|what| self.malformed(line, what))
             }
             Err(error) => {
@@ -251,84 +230,64 @@ impl<R: Read> Lines<R> {
     }
 }
 
-fn parse(record: &ByteRecord) -> Result<Receipt, String> {
-    if record.len() != HEADER.len() {
-        return Err(format!("{} fields instead of 4", record.len()));
+fn parse(record: &ByteRecord, columns: usize) -> Result<Receipt, String> {
+    if record.len() != columns {
+        return Err(format!("{} fields instead of {columns}", record.len()));
     }
     let serial = std::str::from_utf8(&record[0]).ok();
     let serial = serial.and_then(|text| text.parse().ok());
-    let mut salt = [0; 32];
-    hex::decode_to_slice(&record[2], &mut salt).map_err(|_| "the salt is not 64 hex digits")?;
+    let holder_key = match &record[3] {
+        b"" => Vec::new(),
+        key => digits(key, "holder key")?.to_vec(),
+    };
+    let secret = record.get(OPEN_COLUMNS).filter(|field| !field.is_empty());
     Ok(Receipt {
         serial: serial.ok_or("the serial is not a number")?,
         identity: record[1].to_vec(),
-        salt,
-        holder_key: hex::decode(&record[3]).map_err(|_| "the holder key is not hex")?,
+        salt: digits(&record[2], "salt")?,
+        holder_key,
+        holder_secret: secret.map(|s| digits(s, "holder secret")).transpose()?,
     })
+}
+
+fn digits(field: &[u8], what: &str) -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(field, &mut bytes)
+        .map_err(|_| format!("the {what} is not 64 hex digits"))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::fs;
 
-    use super::super::cohort::{ColumnNames, tests::keys};
     use super::*;
-    use crate::commands::problems::Problems;
 
-    fn cohort(csv: &str) -> Cohort {
-        let names = ColumnNames {
-            identity: "id".to_owned(),
-            ..Default::default()
+    #[test]
+    fn auditors_get_the_receipts_without_the_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["all.csv", "open.csv"].map(|name| folder.path().join(name));
+        let receipt = |serial: u64, holder_secret| Receipt {
+            serial,
+            identity: b"with, comma".to_vec(),
+            salt: [3; 32],
+            holder_key: vec![4; 32],
+            holder_secret,
         };
-        let mut problems = Problems::default();
-        let cohort = Cohort::read(csv.as_bytes(), &names, &[], &keys(), &mut problems).unwrap();
-        assert!(problems.is_empty());
-        cohort
-    }
+        let mut file = Writer::new(File::create(&from).unwrap(), true).unwrap();
+        file.line(&receipt(0, Some([5; 32]))).unwrap();
+        file.line(&receipt(1, None)).unwrap();
+        file.finish().unwrap();
+        assert_eq!(without_secrets(&from, &to).unwrap(), 2);
+        assert_eq!(find(&from, 0).unwrap(), Some(receipt(0, Some([5; 32]))));
+        assert_eq!(find(&to, 0).unwrap(), Some(receipt(0, None)));
+        let text = fs::read_to_string(&to).unwrap();
+        assert!(!text.contains("05") && text.starts_with("serial,identity,salt,holder_key\n"));
 
-    #[test]
-    fn receipts_come_back_as_they_were_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("receipts.csv");
-        let people =
-            cohort("id\nplain\n\"with, comma\"\n\"with \"\"quotes\"\"\"\n\"two\nlines\"\n");
-        let made = salts(&path, &people, &SaltSource::Random).unwrap();
-        assert_eq!(made.len(), 4);
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(!partial_name(&path).exists());
-
-        assert_eq!(salts(&path, &people, &SaltSource::Random).unwrap(), made);
-        let receipt = find(&path, 3).unwrap().unwrap();
-        assert_eq!(receipt.identity, b"two\nlines");
-        assert_eq!((receipt.serial, receipt.salt), (3, made[3]));
-        assert_eq!(find(&path, 4).unwrap(), None);
-    }
-
-    #[test]
-    fn a_run_that_was_cut_short_leaves_nothing_that_is_taken_for_receipts() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("receipts.csv");
-        fs::write(partial_name(&path), "serial,identity").unwrap();
-        let people = cohort("id\na\nb\n");
-        let made = salts(&path, &people, &SaltSource::Derived([5; 32])).unwrap();
-        assert_eq!(
-            made[1],
-            *blake3::keyed_hash(&[5; 32], &1u64.to_be_bytes()).as_bytes()
-        );
-        assert!(!partial_name(&path).exists());
-    }
-
-    #[test]
-    fn receipts_of_another_list_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("receipts.csv");
-        salts(&path, &cohort("id\na\nb\n"), &SaltSource::Random).unwrap();
-        for (csv, first) in [("id\na\nc\n", 1), ("id\na\nb\nc\n", 2), ("id\na\n", 1)] {
-            let error = salts(&path, &cohort(csv), &SaltSource::Random).unwrap_err();
-            assert!(matches!(error, ReceiptsError::OtherList { serial, .. } if serial == first));
-        }
+        fs::write(&from, text.replace("1,\"", "x,\"")).unwrap();
+        let error = without_secrets(&from, &folder.path().join("third.csv")).unwrap_err();
+        assert!(matches!(error, ReceiptsError::Malformed { line: 3, .. }));
     }
 
     #[test]
@@ -343,6 +302,7 @@ mod tests {
             (format!("{good}x,b,{salt},\n"), 3),
             (format!("{good}1,b,{salt}\n"), 3),
             (format!("{good}1,b,{salt},zz\n"), 3),
+            (format!("{good}1,b,{salt},,\n"), 3),
         ] {
             fs::write(&path, text).unwrap();
             let error = find(&path, 7).unwrap_err();

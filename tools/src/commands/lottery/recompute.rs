@@ -1,97 +1,93 @@
-//! `cairn lottery recompute`: the whole draw again, from what the ledger holds.
+//! `cairn lottery recompute`: the whole lottery again, from what the ledger holds or from a file.
 //!
-//! What holds here: rows and batches come from the log with proofs, the state from the certified
-//! map, and everything between is computed: the roster's root, every contribution, the beacon's
-//! round, the seed, each row's ticket, the ranking, the cut-offs, and what was published.
+//! What holds here: a record from a node and one from a file are judged alike (`record`, `history`);
+//! with a file no node is asked. What stays out: whether the roster names the people it should.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
+use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
-use cairn_ledger::lottery::draw::Ranking;
-use cairn_ledger::lottery::recompute::{RecomputeError, recompute_roster, redraw};
-use cairn_proto::v1::{self, LotteryStage};
 use clap::Args;
 use serde::Serialize;
 
-use super::record::Record;
-use super::state::Proven;
+use super::fetch::fetch;
+use super::history::History;
+use super::record::{self, Record};
+use super::state::stage_in_words;
 use crate::certificate::Certificate;
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::output::{self, count, line};
-use crate::progress;
-use crate::session::{Session, parse_hash};
+use crate::session::{Session, parse_hash, pinned_chain_id};
+
+/// Where a lottery's record comes from.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// The lottery's id
+    #[arg(value_parser = parse_hash, required_unless_present = "from")]
+    id: Option<Hash>,
+    /// Take the record from this file, which `cairn lottery export` wrote, and ask no node
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+}
+
+impl Source {
+    /// The record, verified entry by entry; and since when that is computed, without the fetching.
+    pub async fn read(&self, global: &Global) -> Result<(Chain, Record, Instant), Failure> {
+        let (chain, record, began) = match (&self.from, &self.id) {
+            (Some(path), _) => {
+                let began = Instant::now();
+                let (chain, record) = record::read(&pinned_chain_id(global)?, path)?;
+                (chain, record, began)
+            }
+            (None, Some(id)) => {
+                let session = Session::connect(global).await?;
+                let file = fetch(global, &session, id).await?;
+                let began = Instant::now();
+                let record = Record::of(&session.chain, file)
+                    .map_err(|failure| failure.during(session.node()))?;
+                (Chain::clone(&session.chain), record, began)
+            }
+            (None, None) => {
+                return Err(Failure::Usage("give the lottery's ID or --from".to_owned()));
+            }
+        };
+        match self.id {
+            Some(id) if id != record.lottery.id => Err(Failure::Failed(format!(
+                "the record is of lottery {}, not {id}",
+                record.lottery.id
+            ))),
+            _ => Ok((chain, record, began)),
+        }
+    }
+}
 
 /// What `recompute` takes.
 #[derive(Debug, Args)]
 pub struct Recompute {
-    /// The lottery's id
-    #[arg(value_parser = parse_hash)]
-    id: Hash,
+    #[command(flatten)]
+    source: Source,
 }
 
 /// Draws again and compares.
 pub async fn run(global: &Global, args: Recompute) -> Result<(), Failure> {
     let started = Instant::now();
-    let session = Session::connect(global).await?;
-    let lottery = Proven::read_from(&session, &args.id, LotteryStage::Drawing).await?;
-    let mut bar = progress::bar(global, lottery.state.rows, "rows");
-    let record = Record::fetch(&session, &lottery, &mut bar).await?;
-
-    let computing = Instant::now();
-    let state = &lottery.state;
-    let differs = |error: RecomputeError| Failure::InvalidProof(format!("{}: {error}", args.id));
-    let entrants = recompute_roster(state, record.rows(&lottery)?).map_err(differs)?;
-    let drawing = Instant::now();
-    let rankings = redraw(&session.chain.id, &args.id, state, &entrants).map_err(differs)?;
-    let draw_ms = drawing.elapsed().as_secs_f64() * 1_000.0;
-    check_batches(&record.batches, &rankings, lottery.rules()?.rows_per_batch)?;
-
-    let recomputed = Recomputed {
-        ok: true,
-        lottery_id: args.id.to_string(),
-        rows: state.rows,
-        chunks: record.chunks.len(),
-        tiers: rankings.len(),
-        winners: state.results.iter().map(|result| result.winners).sum(),
-        batches: record.batches.len(),
-        seed: hex::encode(&state.seed),
-        draw_ms,
-        compute_seconds: computing.elapsed().as_secs_f64(),
-        seconds: started.elapsed().as_secs_f64(),
-        certificate: Certificate::of(&lottery.checkpoint),
-    };
-    output::print(global, &recomputed, Recomputed::table);
-    Ok(())
-}
-
-/// Every published batch is the slice of the ranking that its number names.
-fn check_batches(
-    batches: &[v1::BatchResult],
-    rankings: &[Ranking],
-    rows_per_batch: u32,
-) -> Result<(), Failure> {
-    let size = usize::try_from(rows_per_batch).unwrap_or(usize::MAX);
-    for batch in batches {
-        let place = usize::try_from(batch.tier).ok();
-        let ranking = place.and_then(|tier| rankings.get(tier));
-        let first = usize::try_from(batch.batch).unwrap_or(usize::MAX);
-        let first = first.saturating_mul(size);
-        let drawn = ranking
-            .into_iter()
-            .flat_map(|ranking| ranking.serials().skip(first));
-        let equal = batch.serials.len() <= size
-            && drawn
-                .take(batch.serials.len())
-                .map(u64::from)
-                .eq(batch.serials.iter().copied());
-        if !equal {
-            let (tier, number) = (batch.tier, batch.batch);
-            return Err(Failure::InvalidProof(format!(
-                "batch {number} of tier {tier} as published is not what the seed and the roster give"
-            )));
-        }
+    let (chain, record, computing) = args.source.read(global).await?;
+    let history = History::of(&chain, &record)?;
+    if !history.is_drawn() {
+        let (id, stage) = (
+            record.lottery.id,
+            stage_in_words(record.lottery.state.stage()),
+        );
+        return Err(Failure::Failed(format!(
+            "lottery {id} is {stage}, and no attempt was drawn yet; see: cairn lottery show {id}"
+        )));
     }
+    let mut recomputed = Recomputed::of(&record, &history);
+    recomputed.compute_seconds = computing.elapsed().as_secs_f64();
+    recomputed.seconds = started.elapsed().as_secs_f64();
+    output::print(global, &recomputed, Recomputed::table);
     Ok(())
 }
 
@@ -100,31 +96,74 @@ fn check_batches(
 struct Recomputed {
     ok: bool,
     lottery_id: String,
+    stage: &'static str,
     rows: u64,
     chunks: usize,
     tiers: usize,
     winners: u64,
     batches: usize,
+    /// The last attempt, counted from 1.
+    attempt: u32,
+    /// Attempts whose seed is known, voided ones too: all of them were drawn again.
+    attempts_drawn: usize,
+    attempts_voided: usize,
+    objections: usize,
+    promotions: usize,
+    /// Of the last attempt; empty where it is not drawn.
     seed: String,
     /// Contributions, beacon, seed, tickets, sort and the rankings' roots.
     draw_ms: f64,
-    /// The same and the roster's root.
+    /// The same, the roster's root, every signature and every inclusion proof.
     compute_seconds: f64,
-    /// With fetching and proving.
+    /// With fetching.
     seconds: f64,
     certificate: Certificate,
 }
 
 impl Recomputed {
+    fn of(record: &Record, history: &History<'_>) -> Recomputed {
+        let state = &record.lottery.state;
+        let attempts = &history.attempts;
+        let drawn = attempts.iter().filter(|a| !a.state.seed.is_empty());
+        Recomputed {
+            ok: true,
+            lottery_id: record.lottery.id.to_string(),
+            stage: stage_in_words(state.stage()),
+            rows: state.rows,
+            chunks: record.chunks().count(),
+            tiers: state.rules.as_ref().map_or(0, |rules| rules.tiers.len()),
+            winners: state.results.iter().map(|result| result.winners).sum(),
+            batches: attempts.iter().map(|a| a.batches.len()).sum(),
+            attempt: state.attempt,
+            attempts_drawn: drawn.count(),
+            attempts_voided: state.voids.len(),
+            objections: attempts.iter().map(|a| a.objections.len()).sum(),
+            promotions: attempts.iter().map(|a| a.promotions.len()).sum(),
+            seed: hex::encode(&state.seed),
+            draw_ms: history.draw_took.as_secs_f64() * 1_000.0,
+            compute_seconds: 0.0,
+            seconds: 0.0,
+            certificate: Certificate::of(&record.lottery.checkpoint),
+        }
+    }
+
     fn table(&self) -> Vec<(String, String)> {
         let (chunks, batches) = (self.chunks as u64, self.batches as u64);
         let mut lines = vec![
             line("lottery", &self.lottery_id),
+            line("stage", format!("{}, attempt {}", self.stage, self.attempt)),
             line(
                 "rows",
                 format!("{} in {} proven entries", count(self.rows), count(chunks)),
             ),
-            line("seed", &self.seed),
+            line(
+                "seed",
+                if self.seed.is_empty() {
+                    "not known"
+                } else {
+                    &self.seed
+                },
+            ),
             line(
                 "winners",
                 format!("{} in {} tier(s)", count(self.winners), self.tiers),
@@ -133,10 +172,28 @@ impl Recomputed {
                 "batches",
                 format!("{} published, each as drawn", count(batches)),
             ),
+        ];
+        if self.attempts_voided > 0 {
+            let (drawn, voided) = (self.attempts_drawn, self.attempts_voided);
+            lines.push(line(
+                "attempts",
+                format!("{voided} voided; {drawn} drawn, each of them drawn again here"),
+            ));
+        }
+        if self.objections + self.promotions > 0 {
+            let (objections, promotions) = (self.objections, self.promotions);
+            lines.push(line(
+                "afterwards",
+                format!(
+                    "{objections} objection(s), {promotions} promotion(s), each as the rules say"
+                ),
+            ));
+        }
+        lines.extend([
             line(
                 "result",
-                "the same: roster, contributions, beacon, seed, ranking, cut-offs and batches\n\
-                 are what the certified state says",
+                "the same: roster, dice, contributions, beacon, seed, ranking, cut-offs, batches\n\
+                 and promotions are what the certified states say",
             ),
             line("not proven", "that the roster names the people it should"),
             line(
@@ -146,46 +203,8 @@ impl Recomputed {
                     self.draw_ms, self.compute_seconds, self.seconds
                 ),
             ),
-        ];
+        ]);
         lines.extend(self.certificate.summary());
         lines
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use cairn_ledger::lottery::draw;
-
-    use super::*;
-
-    fn batch(tier: u32, number: u32, serials: &[u64]) -> v1::BatchResult {
-        v1::BatchResult {
-            tier,
-            batch: number,
-            serials: serials.to_vec(),
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn a_published_batch_must_be_its_slice_of_the_ranking() {
-        let ranking = draw::rank(&Hash([1; 32]), 0, (0..10).map(|serial| (serial, 1)));
-        let drawn: Vec<u64> = ranking.serials().map(u64::from).collect();
-        let rankings = [ranking];
-        let check = |batch| check_batches(&[batch], &rankings, 4);
-        check(batch(0, 0, &drawn[..4])).unwrap();
-        check(batch(0, 1, &drawn[4..8])).unwrap();
-        check(batch(0, 1, &drawn[4..6])).unwrap();
-        for bad in [
-            batch(0, 0, &drawn[1..5]),
-            batch(0, 1, &drawn[..4]),
-            batch(0, 0, &drawn[..5]),
-            batch(1, 0, &drawn[..4]),
-            batch(0, 9, &drawn[..4]),
-        ] {
-            let failure = check(bad.clone()).unwrap_err();
-            assert_eq!(failure.exit_code(), 10, "{bad:?}");
-        }
     }
 }

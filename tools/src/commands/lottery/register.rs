@@ -9,24 +9,40 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cairn_ledger::hash::Hash;
-use cairn_ledger::lottery::roster::tag_key_commitment;
 use cairn_ledger::lottery::rules::MAX_TICKETS;
 use cairn_proto::v1::{self, EntryKind, LotteryStage, Visibility};
 use clap::Args;
 use ed25519_dalek::SigningKey;
 
-use super::cohort::{Cohort, ColumnNames, TagKeys};
-use super::receipts::{self, SaltSource};
-use super::report::Facts;
+use super::cohort::{Cohort, ColumnNames};
+use super::facts::Facts;
+use super::openings::{self, Openings, SaltSource};
 use super::roster::Roster;
 use super::state::Proven;
+use super::tag::{self, Office};
+use super::tag_files::{self, Of};
 use crate::cli::Global;
 use crate::commands::in_order::{self, Sequence};
 use crate::commands::problems::Problems;
 use crate::exit::Failure;
-use crate::key_file;
+use crate::key_file::{self, Secret};
+use crate::output::count;
 use crate::progress;
 use crate::session::{Session, parse_hash, sign_entry};
+
+/// The applicants as a file.
+#[derive(Debug, Args)]
+pub struct Applicants {
+    /// The applicants: a CSV file with a header
+    #[arg(long, value_name = "FILE")]
+    pub csv: PathBuf,
+    /// The column whose value is hashed, written as the rules say
+    #[arg(long, value_name = "NAME")]
+    identity_column: String,
+    /// Identities are Chinese resident-ID numbers (GB 11643): check date and check character
+    #[arg(long)]
+    resident_id: bool,
+}
 
 /// What `register` takes.
 #[derive(Debug, Args)]
@@ -34,32 +50,42 @@ pub struct Register {
     /// The lottery's id
     #[arg(value_parser = parse_hash)]
     id: Hash,
-    /// The applicants: a CSV file with a header
-    #[arg(long, value_name = "FILE")]
-    csv: PathBuf,
-    /// The column whose value is hashed, written as the rules say
-    #[arg(long, value_name = "NAME")]
-    identity_column: String,
+    #[command(flatten)]
+    applicants: Applicants,
     /// The column with a tier's name or number; without, everybody is in the first tier
     #[arg(long, value_name = "NAME")]
     tier_column: Option<String>,
     /// The column with the number of tickets; without, everybody has one
     #[arg(long, value_name = "NAME")]
     weight_column: Option<String>,
+    /// The column with the applicant's own Ed25519 public key in hex, or nothing
+    #[arg(long, value_name = "NAME")]
+    holder_key_column: Option<String>,
+    /// Make a holder key for whoever brought none; its secret is in the receipt
+    #[arg(long)]
+    with_holder_keys: bool,
     /// The registrar's author key
     #[arg(long, value_name = "FILE")]
     registrar_key: PathBuf,
     /// The registrar's tag key
     #[arg(long, value_name = "FILE")]
     registrar_tag_key: PathBuf,
-    /// The notary's tag key
+    /// The tags that the notary handed back: what `cairn lottery tag outer` wrote
     #[arg(long, value_name = "FILE")]
-    notary_tag_key: PathBuf,
+    tags: Option<PathBuf>,
+    /// Rehearsals, with both offices on one machine: the notary's tag key
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "tags",
+        conflicts_with = "tags"
+    )]
+    notary_tag_key: Option<PathBuf>,
     /// Where the applicants' receipts go; to go on after an interruption, the file of that run
     #[arg(long, value_name = "FILE")]
     receipts: PathBuf,
-    /// Derive the salts from the secret in this file, 64 hex digits, and the serials, so that test
-    /// lotteries come out alike
+    /// Derive salts and holder keys from the secret in this file, 64 hex digits, and the serials, so
+    /// that test lotteries come out alike
     #[arg(long, value_name = "FILE")]
     salt_seed_file: Option<PathBuf>,
 }
@@ -68,15 +94,22 @@ pub struct Register {
 pub async fn run(global: &Global, args: Register) -> Result<(), Failure> {
     let started = Instant::now();
     let registrar = key_file::author(&args.registrar_key)?;
-    let keys = TagKeys {
-        registrar: key_file::tag(&args.registrar_tag_key)?,
-        notary: key_file::tag(&args.notary_tag_key)?,
-    };
+    let tag_key = key_file::tag(&args.registrar_tag_key)?;
     let session = Session::connect(global).await?;
     let lottery = Proven::read_in(&session, &args.id, LotteryStage::Open).await?;
-    check_tag_keys(&lottery, &keys)?;
-    let cohort = read_cohort(&args, &lottery, &keys)?;
-    let roster = prepare(&args, cohort, &lottery)?;
+    tag::check_key(&lottery, Office::Registrar, &tag_key)?;
+    let names = ColumnNames {
+        tier: args.tier_column.clone(),
+        weight: args.weight_column.clone(),
+        holder_key: args.holder_key_column.clone(),
+        ..args.applicants.names()
+    };
+    let cohort = args.applicants.read_columns(&lottery, &names, &tag_key)?;
+    let tags = tags(&args, &session, &lottery, &cohort)?;
+    let openings = openings(&args, &cohort, &lottery)?;
+    let holder_keys = openings.keys();
+    warn_of_missing_keys(&lottery, cohort.len(), holder_keys)?;
+    let roster = Roster::new(cohort, tags, openings);
     let mut chunks = Chunks {
         session: &session,
         lottery_id: args.id,
@@ -94,6 +127,7 @@ pub async fn run(global: &Global, args: Register) -> Result<(), Failure> {
         .with("rows", lottery.state.rows)
         .with("tickets", lottery.state.tickets)
         .with("chunks", entries)
+        .with("holder_keys", holder_keys)
         .with("roster_root", hex::encode(&lottery.state.roster_root))
         .with("receipts", args.receipts.display().to_string())
         .with("seconds", started.elapsed().as_secs_f64())
@@ -101,63 +135,78 @@ pub async fn run(global: &Global, args: Register) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tags under other keys than the rules commit to would find no duplicates later.
-fn check_tag_keys(lottery: &Proven, keys: &TagKeys) -> Result<(), Failure> {
-    let rules = lottery.rules()?;
-    let offices = [
-        (
-            "registrar",
-            &keys.registrar,
-            &rules.registrar_tag_key_commitment,
-        ),
-        ("notary", &keys.notary, &rules.notary_tag_key_commitment),
-    ];
-    for (office, key, committed) in offices {
-        if tag_key_commitment(key).as_bytes().as_slice() != committed {
-            return Err(Failure::Failed(format!(
-                "this is not the {office}'s tag key that the rules of lottery {} commit to; pass \
-                 the right file with --{office}-tag-key",
-                lottery.id
-            )));
+impl Applicants {
+    /// Everybody in the file, where only identities matter.
+    pub fn read(&self, lottery: &Proven, registrar_tag_key: &Secret) -> Result<Cohort, Failure> {
+        self.read_columns(lottery, &self.names(), registrar_tag_key)
+    }
+
+    /// The columns that matter to everybody.
+    pub fn names(&self) -> ColumnNames {
+        ColumnNames {
+            identity: self.identity_column.clone(),
+            resident_ids: self.resident_id,
+            ..Default::default()
         }
     }
-    Ok(())
+
+    fn read_columns(
+        &self,
+        lottery: &Proven,
+        names: &ColumnNames,
+        registrar_tag_key: &Secret,
+    ) -> Result<Cohort, Failure> {
+        let rules = lottery.rules()?;
+        let tiers: Vec<String> = rules.tiers.iter().map(|tier| tier.name.clone()).collect();
+        let path = self.csv.display();
+        let wrong = |what: &dyn std::fmt::Display| Failure::Failed(format!("{path}: {what}"));
+        let file = File::open(&self.csv).map_err(|error| wrong(&error))?;
+        let mut problems = Problems::default();
+        let cohort = Cohort::read(file, names, &tiers, registrar_tag_key, &mut problems)
+            .map_err(|error| wrong(&error))?;
+        if !problems.is_empty() {
+            return Err(problems.into_failure(&self.csv));
+        }
+        let (rows, most) = (cohort.len(), rules.max_rows);
+        if rows == 0 {
+            return Err(wrong(&"nobody is in this file"));
+        }
+        if rows as u64 > u64::from(most) {
+            return Err(wrong(&format!("{rows} rows, and the rules allow {most}")));
+        }
+        let tickets = cohort.tickets();
+        if tickets > MAX_TICKETS {
+            return Err(wrong(&format!(
+                "{tickets} tickets, and a lottery has at most {MAX_TICKETS}"
+            )));
+        }
+        Ok(cohort)
+    }
 }
 
-fn read_cohort(args: &Register, lottery: &Proven, keys: &TagKeys) -> Result<Cohort, Failure> {
-    let rules = lottery.rules()?;
-    let names = ColumnNames {
-        identity: args.identity_column.clone(),
-        tier: args.tier_column.clone(),
-        weight: args.weight_column.clone(),
-    };
-    let tiers: Vec<String> = rules.tiers.iter().map(|tier| tier.name.clone()).collect();
-    let path = args.csv.display();
-    let wrong = |what: &dyn std::fmt::Display| Failure::Failed(format!("{path}: {what}"));
-    let file = File::open(&args.csv).map_err(|error| wrong(&error))?;
-    let mut problems = Problems::default();
-    let cohort =
-        Cohort::read(file, &names, &tiers, keys, &mut problems).map_err(|error| wrong(&error))?;
-    if !problems.is_empty() {
-        return Err(problems.into_failure(&args.csv));
+/// The rows' tags: those that the notary handed back, or made here with the notary's key.
+fn tags(
+    args: &Register,
+    session: &Session,
+    lottery: &Proven,
+    cohort: &Cohort,
+) -> Result<Vec<[u8; 32]>, Failure> {
+    if let Some(path) = &args.tags {
+        let of = Of {
+            chain_id: session.chain.id,
+            lottery_id: args.id,
+        };
+        let tags = tag_files::read_outer(path, &of, cohort.inner_tags());
+        return tags.map_err(|error| Failure::Failed(error.to_string()));
     }
-    let (rows, most) = (cohort.len(), rules.max_rows);
-    if rows == 0 {
-        return Err(wrong(&"nobody is in this file"));
-    }
-    if rows as u64 > u64::from(most) {
-        return Err(wrong(&format!("{rows} rows, and the rules allow {most}")));
-    }
-    let tickets = cohort.tickets();
-    if tickets > MAX_TICKETS {
-        return Err(wrong(&format!(
-            "{tickets} tickets, and a lottery has at most {MAX_TICKETS}"
-        )));
-    }
-    Ok(cohort)
+    // The command line demands one of the two.
+    let path = args.notary_tag_key.as_deref().unwrap_or(Path::new(""));
+    let notary = key_file::tag(path)?;
+    tag::check_key(lottery, Office::Notary, &notary)?;
+    Ok(tag_files::blind(&notary, cohort.inner_tags()))
 }
 
-fn prepare(args: &Register, cohort: Cohort, lottery: &Proven) -> Result<Roster, Failure> {
+fn openings(args: &Register, cohort: &Cohort, lottery: &Proven) -> Result<Openings, Failure> {
     let source = match &args.salt_seed_file {
         Some(path) => SaltSource::Derived(read_salt_seed(path)?),
         None => SaltSource::Random,
@@ -171,9 +220,23 @@ fn prepare(args: &Register, cohort: Cohort, lottery: &Proven) -> Result<Roster, 
              --receipts with the file of that run, which has their salts"
         )));
     }
-    let salts = receipts::salts(&args.receipts, &cohort, &source)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    Ok(Roster::new(cohort, salts))
+    openings::openings(&args.receipts, cohort, &source, args.with_holder_keys)
+        .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// Without a key in the row nobody can ever redeem for it, and rows do not change.
+fn warn_of_missing_keys(lottery: &Proven, rows: usize, keys: usize) -> Result<(), Failure> {
+    let missing = rows - keys;
+    if lottery.rules()?.redemption_window_ms > 0 && missing > 0 {
+        let (missing, rows) = (count(missing as u64), count(rows as u64));
+        eprintln!(
+            "warning: in this lottery winners redeem with their holder key, and {missing} of {rows} \
+             applicants have none: if they win, they cannot redeem, and that cannot be mended \
+             later; stop here (Ctrl-C), and register with --with-holder-keys or \
+             --holder-key-column NAME and other --receipts"
+        );
+    }
+    Ok(())
 }
 
 fn read_salt_seed(path: &Path) -> Result<[u8; 32], Failure> {

@@ -11,22 +11,25 @@ use cairn_ledger::{canonical, log};
 use cairn_proto::v1;
 
 use super::cohort::Cohort;
+use super::openings::Openings;
 
 /// All rows that are to be registered.
 pub struct Roster {
     cohort: Cohort,
-    salts: Vec<[u8; 32]>,
+    tags: Vec<[u8; 32]>,
+    openings: Openings,
     /// The leaves of the rows that were hashed so far.
     leaves: Vec<Hash>,
 }
 
 impl Roster {
-    /// The rows of `cohort`; `salts` are one a row.
-    pub fn new(cohort: Cohort, salts: Vec<[u8; 32]>) -> Roster {
+    /// The rows of `cohort`; `tags` and `openings` are one a row.
+    pub fn new(cohort: Cohort, tags: Vec<[u8; 32]>, openings: Openings) -> Roster {
         let leaves = Vec::with_capacity(cohort.len());
         Roster {
             cohort,
-            salts,
+            tags,
+            openings,
             leaves,
         }
     }
@@ -75,9 +78,13 @@ impl Roster {
     fn row(&self, serial: usize) -> Row {
         let identity = self.cohort.identity(serial);
         let (tier, weight) = self.cohort.cell(serial);
+        let (salt, holder_key) = (
+            &self.openings.salts[serial],
+            self.openings.holder_key(serial),
+        );
         Row {
-            commitment: roster::commitment(&self.salts[serial], identity, &[]).0,
-            tag: *self.cohort.tag(serial),
+            commitment: roster::commitment(salt, identity, holder_key).0,
+            tag: self.tags[serial],
             tier,
             weight,
         }
@@ -96,7 +103,7 @@ fn leave_out(column: &mut Vec<u32>, default: u32) {
 mod tests {
     use cairn_ledger::lottery::roster::Columns;
 
-    use super::super::cohort::{ColumnNames, tests::keys};
+    use super::super::cohort::{ColumnNames, tests::key};
     use super::*;
     use crate::commands::problems::Problems;
 
@@ -107,14 +114,20 @@ mod tests {
             identity: "id".to_owned(),
             tier: Some("tier".to_owned()),
             weight: Some("weight".to_owned()),
+            ..Default::default()
         };
         let lines: String = (0..rows).map(csv_line).collect();
         let csv = format!("id,tier,weight\n{lines}");
         let tiers = ["a".to_owned(), "b".to_owned()];
         let mut problems = Problems::default();
-        let cohort = Cohort::read(csv.as_bytes(), &names, &tiers, &keys(), &mut problems).unwrap();
+        let cohort = Cohort::read(csv.as_bytes(), &names, &tiers, &key(), &mut problems).unwrap();
         assert!(problems.is_empty());
-        Roster::new(cohort, vec![[3; 32]; rows])
+        let openings = Openings {
+            salts: vec![[3; 32]; rows],
+            holder_keys: Vec::new(),
+        };
+        let tags = cohort.inner_tags().to_vec();
+        Roster::new(cohort, tags, openings)
     }
 
     fn chunks(roster: &mut Roster) -> Vec<v1::RosterChunk> {

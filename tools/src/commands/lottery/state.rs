@@ -6,13 +6,22 @@ use cairn_ledger::canonical;
 use cairn_ledger::checkpoint::CertifiedCheckpoint;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::{NAMESPACE, beacon};
-use cairn_proto::v1::{self, LotteryStage};
+use cairn_ledger::verify::VerifiedValue;
+use cairn_proto::v1::{self, LotteryStage, SeedProfile};
 
 use crate::exit::Failure;
 use crate::session::{Patience, Session};
 
 /// How long a state that lags behind a step may be that of a node that is catching up.
 const CATCH_UP: Duration = Duration::from_secs(3);
+
+/// The stages in which there is an attempt to object to, or to end.
+pub const UNDER_WAY: [LotteryStage; 4] = [
+    LotteryStage::Frozen,
+    LotteryStage::Contributing,
+    LotteryStage::Drawing,
+    LotteryStage::Complete,
+];
 
 /// A lottery under a certified map root.
 #[derive(Debug)]
@@ -23,12 +32,19 @@ pub struct Proven {
     pub state: v1::LotteryState,
     /// Under which certificate.
     pub checkpoint: CertifiedCheckpoint,
+    /// What proves it.
+    pub receipt: v1::MapReceipt,
 }
 
 impl Proven {
     /// The lottery's state at the node that is asked.
     pub async fn read(session: &Session, id: &Hash) -> Result<Proven, Failure> {
-        let value = session.map_value(NAMESPACE, id.as_bytes()).await?;
+        let (receipt, value) = session.map_receipt(NAMESPACE, id.as_bytes()).await?;
+        Proven::of(*id, receipt, value)
+    }
+
+    /// The lottery's state of a verified receipt.
+    pub fn of(id: Hash, receipt: v1::MapReceipt, value: VerifiedValue) -> Result<Proven, Failure> {
         let Some(bytes) = value.value else {
             let height = value.checkpoint.header().height;
             return Err(Failure::NotFound(format!(
@@ -40,9 +56,10 @@ impl Proven {
             Failure::InvalidProof(format!("the state of lottery {id} is malformed: {error}"))
         })?;
         Ok(Proven {
-            id: *id,
+            id,
             state,
             checkpoint: value.checkpoint,
+            receipt,
         })
     }
 
@@ -126,6 +143,28 @@ impl Proven {
         ))
     }
 
+    /// Whether a beacon's round completes the seed; else all contributors together do.
+    pub fn with_beacon(&self) -> Result<bool, Failure> {
+        Ok(self.rules()?.seed_profile() == SeedProfile::Beacon)
+    }
+
+    /// Those whose contribution is still to come, or did not come.
+    pub fn awaited(&self) -> Result<Vec<&v1::Contributor>, Failure> {
+        Ok(awaited(self.rules()?, &self.state))
+    }
+
+    /// The lottery must be in one of these stages; `when` says when this is done.
+    pub fn expect_one_of(&self, wanted: &[LotteryStage], when: &str) -> Result<(), Failure> {
+        let stage = self.state.stage();
+        if wanted.contains(&stage) {
+            return Ok(());
+        }
+        let (id, is) = (self.id, stage_in_words(stage));
+        Err(Failure::Failed(format!(
+            "lottery {id} is {is}; {when}; see: cairn lottery show {id}"
+        )))
+    }
+
     fn expect_stage(&self, wanted: LotteryStage) -> Result<(), Failure> {
         if self.state.stage() == wanted {
             return Ok(());
@@ -144,9 +183,37 @@ impl Proven {
     }
 }
 
-/// Whether `state` is in `stage` or further.
+/// Contributors who have not contributed to this attempt and were not dropped before it.
+pub fn awaited<'a>(
+    rules: &'a v1::LotteryOpen,
+    state: &v1::LotteryState,
+) -> Vec<&'a v1::Contributor> {
+    let given = |key: &[u8]| state.contributions.iter().any(|c| c.seed_key == key);
+    let dropped = |key: &[u8]| state.dropped.iter().any(|dropped| dropped == key);
+    let all = rules.contributors.iter();
+    all.filter(|c| !given(&c.seed_key) && !dropped(&c.seed_key))
+        .collect()
+}
+
+/// Whether this attempt is in `stage` or further, or came that far before it was voided.
 pub fn has_reached(state: &v1::LotteryState, stage: LotteryStage) -> bool {
-    state.stage >= stage as i32
+    furthest(state) as i32 >= stage as i32
+}
+
+/// Whether `attempt` is in `stage` or further, or is over.
+pub fn has_passed(state: &v1::LotteryState, attempt: u32, stage: LotteryStage) -> bool {
+    state.attempt > attempt || has_reached(state, stage)
+}
+
+/// The stage, or the last one before the void, as what is left of it shows.
+fn furthest(state: &v1::LotteryState) -> LotteryStage {
+    match state.stage() {
+        LotteryStage::Voided if state.completed_at_ms > 0 => LotteryStage::Complete,
+        LotteryStage::Voided if !state.seed.is_empty() => LotteryStage::Drawing,
+        LotteryStage::Voided if state.contributions_close_ms > 0 => LotteryStage::Contributing,
+        LotteryStage::Voided => LotteryStage::Frozen,
+        stage => stage,
+    }
 }
 
 /// A stage as it is shown.
@@ -160,5 +227,58 @@ pub fn stage_in_words(stage: LotteryStage) -> &'static str {
         LotteryStage::Complete => "complete",
         LotteryStage::Certified => "certified",
         LotteryStage::Voided => "voided",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voided_attempt_is_no_further_than_it_came() {
+        let mut state = v1::LotteryState::default();
+        state.set_stage(LotteryStage::Voided);
+        assert!(has_reached(&state, LotteryStage::Frozen));
+        assert!(!has_reached(&state, LotteryStage::Contributing));
+        state.contributions_close_ms = 1;
+        assert!(has_reached(&state, LotteryStage::Contributing));
+        assert!(!has_reached(&state, LotteryStage::Drawing));
+        state.seed = vec![1; 32].into();
+        assert!(has_reached(&state, LotteryStage::Drawing));
+        state.completed_at_ms = 1;
+        assert!(has_reached(&state, LotteryStage::Complete));
+        assert!(!has_reached(&state, LotteryStage::Certified));
+    }
+
+    #[test]
+    fn an_attempt_that_is_over_has_passed_every_stage() {
+        let mut state = v1::LotteryState {
+            attempt: 2,
+            ..Default::default()
+        };
+        state.set_stage(LotteryStage::Contributing);
+        assert!(has_passed(&state, 1, LotteryStage::Certified));
+        assert!(!has_passed(&state, 2, LotteryStage::Drawing));
+    }
+
+    #[test]
+    fn only_who_neither_contributed_nor_was_dropped_is_awaited() {
+        let contributor = |n: u8| v1::Contributor {
+            seed_key: vec![n; 96].into(),
+            ..Default::default()
+        };
+        let rules = v1::LotteryOpen {
+            contributors: (1..=3).map(contributor).collect(),
+            ..Default::default()
+        };
+        let state = v1::LotteryState {
+            contributions: vec![v1::Contribution {
+                seed_key: vec![1; 96].into(),
+                ..Default::default()
+            }],
+            dropped: vec![vec![3; 96].into()],
+            ..Default::default()
+        };
+        assert_eq!(awaited(&rules, &state), [&rules.contributors[1]]);
     }
 }

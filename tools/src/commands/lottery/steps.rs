@@ -15,13 +15,15 @@ use cairn_proto::v1::{self, EntryKind, LotteryStage, Visibility, WaitFor};
 use clap::Args;
 use ed25519_dalek::SigningKey;
 
-use super::report::recorded;
-use super::state::{Proven, has_reached};
+use super::beacon;
+use super::facts::recorded;
+use super::state::{Proven, has_passed, has_reached};
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::key_file;
 use crate::output::timestamp;
 use crate::session::{Session, parse_hash, sign_entry};
+use crate::system;
 
 /// What `freeze` takes.
 #[derive(Debug, Args)]
@@ -85,6 +87,9 @@ pub struct Certify {
     /// The notarial document; its hash goes on the ledger
     #[arg(long, value_name = "FILE")]
     document: PathBuf,
+    /// Wait for the end of the window for objections, if it is not over
+    #[arg(long)]
+    wait: bool,
 }
 
 /// Freezes the roster as the nodes have it.
@@ -129,7 +134,8 @@ pub async fn dice(global: &Global, args: Dice) -> Result<(), Failure> {
         evidence_hash: evidence_hash.to_bytes(),
     });
     let status = submit(&session, &args.id, EntryKind::DiceRoll, body, &notary, &[]).await?;
-    let thrown = |state: &v1::LotteryState| has_reached(state, LotteryStage::Contributing);
+    let attempt = lottery.state.attempt;
+    let thrown = |s: &v1::LotteryState| has_passed(s, attempt, LotteryStage::Contributing);
     let lottery = Proven::wait_until(&session, &args.id, "the throw", thrown).await?;
     let digits: Vec<String> = lottery.state.dice.iter().map(u8::to_string).collect();
     let facts = recorded(&session, &lottery, &status).await?;
@@ -160,6 +166,13 @@ pub async fn contribute(global: &Global, args: Contribute) -> Result<(), Failure
             "{file} is no contributor's key in the rules of lottery {id}"
         ))
     })?;
+    if lottery.state.dropped.iter().any(|key| key == &public[..]) {
+        return Err(Failure::Failed(format!(
+            "{institution} was named as absent when an earlier attempt was voided, and is dropped \
+             from this one; see: cairn lottery show {}",
+            args.id
+        )));
+    }
     let message = contribution_message(&session.chain.id, &args.id, &lottery.state)
         .map_err(|error| Failure::InvalidProof(error.to_string()))?;
     let body = canonical::encode(&v1::SeedContribution {
@@ -170,16 +183,18 @@ pub async fn contribute(global: &Global, args: Contribute) -> Result<(), Failure
     });
     let kind = EntryKind::SeedContribution;
     let status = submit(&session, &args.id, kind, body, &author, &[]).await?;
+    let attempt = lottery.state.attempt;
     let given = |state: &v1::LotteryState| {
         let mut all = state.contributions.iter();
-        all.any(|c| c.seed_key == public.as_slice())
+        state.attempt > attempt || all.any(|c| c.seed_key == public.as_slice())
     };
     let lottery = Proven::wait_until(&session, &args.id, "the contribution", given).await?;
-    let expected = lottery.rules()?.contributors.len();
+    let expected = lottery.rules()?.contributors.len() - lottery.state.dropped.len();
     let close = lottery.state.contributions_close_ms;
     let facts = recorded(&session, &lottery, &status).await?;
     facts
         .with("institution", institution)
+        .with("attempt", lottery.state.attempt)
         .with("contributions", lottery.state.contributions.len())
         .with("contributors", expected)
         .with("contributions_close_ms", close)
@@ -194,6 +209,13 @@ pub async fn certify(global: &Global, args: Certify) -> Result<(), Failure> {
     let document_hash = document_hash(&args.document)?;
     let session = Session::connect(global).await?;
     let lottery = Proven::read_in(&session, &args.id, LotteryStage::Complete).await?;
+    let open_until = objectionable_until(&lottery)?;
+    if args.wait {
+        let at_ms = open_until + beacon::CLOCK_MARGIN_MS;
+        beacon::wait(global, "seconds for objections", at_ms).await;
+    }
+    let lottery = Proven::read_in(&session, &args.id, LotteryStage::Complete).await?;
+    expect_certifiable(&lottery, open_until)?;
     let body = canonical::encode(&v1::LotteryCertify {
         lottery_id: args.id.to_bytes(),
         attempt: lottery.state.attempt,
@@ -201,13 +223,48 @@ pub async fn certify(global: &Global, args: Certify) -> Result<(), Failure> {
     });
     let kind = EntryKind::LotteryCertify;
     let status = submit(&session, &args.id, kind, body, &notary, &[]).await?;
-    let certified = |state: &v1::LotteryState| has_reached(state, LotteryStage::Certified);
+    let attempt = lottery.state.attempt;
+    let certified = |s: &v1::LotteryState| has_passed(s, attempt, LotteryStage::Certified);
     let lottery = Proven::wait_until(&session, &args.id, "the certificate", certified).await?;
     let facts = recorded(&session, &lottery, &status).await?;
     facts
         .with("document_hash", document_hash.to_string())
         .print(global);
     Ok(())
+}
+
+/// Until when objections are taken; 0 where the rules have no window.
+fn objectionable_until(lottery: &Proven) -> Result<u64, Failure> {
+    let window = lottery.rules()?.objection_window_ms;
+    let until = lottery.state.completed_at_ms.saturating_add(window);
+    Ok(if window == 0 { 0 } else { until })
+}
+
+/// A refusal would be final, so what is bound to be refused is not handed in.
+fn expect_certifiable(lottery: &Proven, open_until: u64) -> Result<(), Failure> {
+    let (id, state) = (lottery.id, &lottery.state);
+    let message = if state.tainted {
+        format!(
+            "an objection against attempt {} of lottery {id} as a whole was upheld: it is not \
+             certified but voided, with: cairn lottery void propose {id}",
+            state.attempt
+        )
+    } else if state.objections_open > 0 {
+        format!(
+            "{} objection(s) in lottery {id} wait for a ruling; list them with: cairn lottery \
+             objections {id}, and rule with: cairn lottery rule {id} --objection ENTRY",
+            state.objections_open
+        )
+    } else if open_until >= system::now_ms() {
+        format!(
+            "objections in lottery {id} are taken until {}; certify after that, or run this with \
+             --wait",
+            timestamp(open_until)
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Failed(message))
 }
 
 /// Signs and submits an entry about a lottery, and waits until it is certified.

@@ -7,23 +7,20 @@
 mod plan;
 mod shown;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use cairn_ledger::entry;
-use cairn_ledger::{canonical, members, policy};
+use cairn_ledger::{canonical, policy};
 use cairn_proto::v1;
 use clap::{Args, Subcommand};
-use ed25519_dalek::SigningKey;
-use prost::Message as _;
 use serde::Serialize;
 
 use crate::cli::Global;
+use crate::drafts;
 use crate::exit::Failure;
-use crate::key_file;
 use crate::output::{self, count, line};
 use crate::session::Session;
-use crate::submit::{draft, entry_id};
+use crate::submit::entry_id;
 use plan::Plan;
 use shown::{Shown, told};
 
@@ -50,9 +47,6 @@ A plan; all parts are optional:
                                   # seed_key_proof, address
   [policy]                        # threshold, min_roles, detect_only; those left out stay
   threshold = 4"#;
-
-/// What a draft's file begins with.
-const MAGIC: &[u8] = b"cairn-draft-v1\n";
 
 /// `cairn member …`
 #[derive(Debug, Subcommand)]
@@ -106,7 +100,7 @@ pub struct Approve {
 /// Runs a command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let session = Session::connect(global).await?;
-    let in_force = in_force(&session).await?;
+    let in_force = drafts::in_force(&session).await?;
     match command {
         Command::Show => {
             output::print(global, &Shown::of(&in_force), Shown::table);
@@ -116,32 +110,29 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
             let next = Plan::read(&propose.plan)?.next(in_force.clone())?;
             policy::check(&next)
                 .map_err(|error| Failure::Failed(format!("the plan's policy: {error}")))?;
-            let key = office_key(&in_force, &propose.key)?;
+            let key = drafts::office_key(&in_force, &propose.key)?;
             let body = canonical::encode(&v1::MembershipChange {
                 next_members: Some(next),
             });
-            let (kind, visibility) = (v1::EntryKind::MembershipChange, v1::Visibility::Public);
-            let mut entry = draft(&session.chain, kind, visibility, Bytes::new(), body);
-            // The draft has a way to go: half of what the genesis allows, so that clocks may differ.
-            let lifetime = session.chain.limits().max_entry_lifetime_ms / 2;
-            entry.not_after_ms = crate::system::now_ms().saturating_add(lifetime);
-            let entry = entry::compose(&session.chain.id, entry, &key, &[]);
-            write(&propose.out, &entry)?;
+            let kind = v1::EntryKind::MembershipChange;
+            let entry = drafts::compose(&session, kind, Bytes::new(), body, &key);
+            drafts::write(&propose.out, &entry)?;
             told(global, &in_force, &entry)
         }
         Command::Approve(approve) => {
-            let mut entry = read(&approve.draft)?;
+            let mut entry = drafts::read(&approve.draft)?;
             // Nobody signs what is nothing any more.
             change_of(&entry, &in_force)?;
-            let key = office_key(&in_force, &approve.key)?;
-            sign(&session, &mut entry, &key);
-            write(&approve.draft, &entry)?;
+            let key = drafts::office_key(&in_force, &approve.key)?;
+            drafts::sign(&session, &mut entry, &key);
+            drafts::write(&approve.draft, &entry)?;
             told(global, &in_force, &entry)
         }
         Command::Submit { draft } => {
-            let entry = read(&draft)?;
+            let entry = drafts::read(&draft)?;
             told(global, &in_force, &entry)?;
-            enough_offices(&in_force, &entry, &draft)?;
+            let approve = format!("cairn member approve {}", draft.display());
+            drafts::enough_offices(&in_force, &entry, &approve)?;
             let status = session.submit(&entry, v1::WaitFor::Certified).await?;
             let recorded = Recorded {
                 entry_id: entry_id(&entry).to_string(),
@@ -153,71 +144,10 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     }
 }
 
-fn sign(session: &Session, entry: &mut v1::SignedEntry, key: &SigningKey) {
-    let purpose = v1::SignaturePurpose::Approval;
-    let signature = entry::sign(key, &session.chain.id, purpose, &entry.envelope);
-    let signed = entry.signatures.iter();
-    let known = signed.clone().any(|s| s.public_key == signature.public_key);
-    if !known {
-        entry.signatures.push(signature);
-    }
-    let order = |s: &v1::Signature| (s.public_key.clone(), s.purpose);
-    entry.signatures.sort_by_key(order);
-}
-
-/// The certified set that certifies the next block.
-async fn in_force(session: &Session) -> Result<v1::MemberSet, Failure> {
-    let unreadable = || Failure::InvalidProof("the map's members are unreadable".to_owned());
-    let state = session.map_value(members::NAMESPACE, &[]).await?;
-    let state = v1::MembershipState::decode(state.value.unwrap_or_default());
-    let epoch = state.map_err(|_| unreadable())?.epoch.to_be_bytes();
-    let set = session.map_value(members::NAMESPACE, &epoch).await?;
-    v1::MemberSet::decode(set.value.unwrap_or_default()).map_err(|_| unreadable())
-}
-
-fn write(path: &Path, entry: &v1::SignedEntry) -> Result<(), Failure> {
-    let bytes = [MAGIC, &canonical::encode(entry)].concat();
-    std::fs::write(path, bytes)
-        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
-}
-
-fn read(path: &Path) -> Result<v1::SignedEntry, Failure> {
-    let name = path.display();
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::Failed(format!("cannot read {name}: {error}")))?;
-    let none = || Failure::Failed(format!("{name} is no draft, or was cut short or edited"));
-    let message = bytes.strip_prefix(MAGIC).ok_or_else(none)?;
-    canonical::decode(message).map_err(|_| none())
-}
-
-/// A key file's key, which must be that of a member's office.
-fn office_key(in_force: &v1::MemberSet, path: &Path) -> Result<SigningKey, Failure> {
-    let key = key_file::author(path)?;
-    match office(in_force, key.verifying_key().as_bytes()) {
-        Some(_) => Ok(key),
-        None => Err(Failure::Failed(format!(
-            "{} is the key of no member's office, and its signature would make the draft void; \
-             cairn member show -o json lists the offices' keys",
-            path.display()
-        ))),
-    }
-}
-
-fn office<'a>(in_force: &'a v1::MemberSet, key: &[u8]) -> Option<&'a v1::Member> {
-    let mut members = in_force.members.iter();
-    members.find(|member| !key.is_empty() && member.office_key == key)
-}
-
 /// The set that a draft asks for, if it still follows the one in force.
 fn change_of(entry: &v1::SignedEntry, in_force: &v1::MemberSet) -> Result<v1::MemberSet, Failure> {
-    let body: v1::MembershipChange = canonical::decode(&entry.body)
-        .map_err(|error| Failure::Failed(format!("the draft's body: {error}")))?;
-    let envelope: v1::Envelope = canonical::decode(&entry.envelope)
-        .map_err(|error| Failure::Failed(format!("the draft's envelope: {error}")))?;
-    if envelope.body_hash != cairn_ledger::hash::plain(&entry.body).0[..] {
-        let message = "the draft's body is not the one that was signed";
-        return Err(Failure::Failed(message.to_owned()));
-    }
+    let kind = v1::EntryKind::MembershipChange;
+    let body: v1::MembershipChange = drafts::body_of(entry, kind, "cairn member")?;
     let next = body.next_members.unwrap_or_default();
     if next.epoch != in_force.epoch + 1 {
         return Err(Failure::Failed(format!(
@@ -228,37 +158,6 @@ fn change_of(entry: &v1::SignedEntry, in_force: &v1::MemberSet) -> Result<v1::Me
         )));
     }
     Ok(next)
-}
-
-/// What the rules will ask for: offices only, and enough of them.
-fn enough_offices(
-    in_force: &v1::MemberSet,
-    entry: &v1::SignedEntry,
-    draft: &Path,
-) -> Result<(), Failure> {
-    let mut signers = Vec::new();
-    for signature in &entry.signatures {
-        let member = office(in_force, &signature.public_key).ok_or_else(|| {
-            Failure::Failed(format!(
-                "{} signed the draft and is no member's office, which makes it void; propose the \
-                 change again",
-                hex::encode(&signature.public_key)
-            ))
-        })?;
-        signers.push(member);
-    }
-    if policy::satisfies(in_force, &signers) {
-        return Ok(());
-    }
-    let policy = in_force.policy.unwrap_or_default();
-    Err(Failure::QuorumNotMet(format!(
-        "{} of the {} offices that are needed, from {} roles, have signed; the next one signs with: \
-         cairn member approve {} --key <office key>",
-        signers.len(),
-        policy.threshold,
-        policy.min_roles,
-        draft.display()
-    )))
 }
 
 #[derive(Debug, Serialize)]
@@ -279,6 +178,8 @@ impl Recorded {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use ed25519_dalek::SigningKey;
+
     use super::*;
 
     fn office_of(raft_id: u64) -> SigningKey {
@@ -314,6 +215,7 @@ mod tests {
             next_members: Some(next),
         });
         let envelope = canonical::encode(&v1::Envelope {
+            kind: v1::EntryKind::MembershipChange.into(),
             body_hash: cairn_ledger::hash::plain(&body).to_bytes(),
             ..v1::Envelope::default()
         });
@@ -326,19 +228,6 @@ mod tests {
             body,
             signatures: signers.iter().map(sign).collect(),
         }
-    }
-
-    #[test]
-    fn only_offices_and_enough_of_them_hand_a_draft_in() {
-        let (old, path) = (in_force(), Path::new("change.draft"));
-        let judged = |signers: &[u64]| enough_offices(&old, &draft_of(in_force(), signers), path);
-        assert!(judged(&[1, 2, 3]).is_ok());
-        assert!(judged(&[1, 2, 3, 4]).is_ok());
-        let few = judged(&[1, 2]).unwrap_err();
-        assert_eq!(few.exit_code(), 11);
-        assert!(few.to_string().contains("2 of the 3"), "{few}");
-        let stranger = judged(&[1, 2, 3, 9]).unwrap_err();
-        assert!(stranger.to_string().contains("no member's office"));
     }
 
     #[test]

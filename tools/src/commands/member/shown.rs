@@ -7,9 +7,10 @@ use cairn_proto::v1;
 use libp2p_identity::PeerId;
 use serde::Serialize;
 
-use super::{change_of, office};
+use super::change_of;
 use crate::certificate::role_in_words;
 use crate::cli::Global;
+use crate::drafts;
 use crate::exit::Failure;
 use crate::output::{self, line};
 use crate::submit::entry_id;
@@ -60,18 +61,11 @@ pub(super) fn told(
     entry: &v1::SignedEntry,
 ) -> Result<(), Failure> {
     let next = change_of(entry, in_force)?;
-    let signer = |signature: &v1::Signature| match office(in_force, &signature.public_key) {
-        Some(member) => member.institution.clone(),
-        None => format!(
-            "{} (no member's office)",
-            hex::encode(&signature.public_key)
-        ),
-    };
     let told = Told {
         entry_id: entry_id(entry).to_string(),
         changes: differences(in_force, &next),
         next: Shown::of(&next),
-        signed_by: entry.signatures.iter().map(signer).collect(),
+        signed_by: drafts::signers(in_force, entry),
     };
     output::print(global, &told, |told| {
         let mut lines = vec![line("changes", told.changes.join("\n"))];

@@ -279,6 +279,18 @@ fn standing(proof: &v1::ApplicantProof, checked: &Checked) -> Vec<String> {
             let (rank, place) = (count(rank + 1), count(*place));
             format!("it did not win: place {rank} of the draw, place {place} of the waiting list")
         }
+        Verdict::NotWon { rank } => {
+            let rank = count(rank + 1);
+            format!("it did not win: place {rank} of the draw, behind the waiting list")
+        }
+        Verdict::Struck { rank } => {
+            let rank = count(rank + 1);
+            format!("it was struck, for an objection was upheld: place {rank} of the draw")
+        }
+        Verdict::Vacated { rank } => {
+            let rank = count(rank + 1);
+            format!("it had a place and lost it: place {rank} of the draw")
+        }
     };
     vec![row, verdict]
 }
