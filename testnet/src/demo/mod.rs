@@ -7,6 +7,7 @@
 
 mod codes;
 mod crash;
+mod limit;
 mod lottery;
 mod report;
 mod story;

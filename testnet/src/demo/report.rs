@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::crash::Crash;
+use super::limit;
 use super::lottery::Drawn;
 use super::story::Story;
 use super::verify::{Proof, Verified, draw_ms};
@@ -24,6 +25,9 @@ const TARGET_DRAW_MS: f64 = 500.0;
 const TARGET_MEMORY: u64 = 1 << 30;
 /// The ledger database, for each row of the roster.
 const TARGET_ROW_BYTES: f64 = 200.0;
+
+/// Registering, as a multiple of [`limit::measure`].
+const TARGET_REGISTERING: f64 = 2.0;
 
 /// What a proof does not show, in words for people.
 const NOT_SHOWN: [&str; 4] = [
@@ -57,6 +61,9 @@ pub struct Report {
     pub checkpoint: Value,
     pub cluster_start_to_verified_s: f64,
     pub draw_ms: f64,
+    pub registering_s: f64,
+    /// What registering cannot do without, on this machine.
+    pub registering_limit_s: f64,
     pub peak_memory_bytes: u64,
     pub peak_memory_node: u64,
     pub ledger_bytes: u64,
@@ -83,6 +90,8 @@ impl Report {
         let (memory, node) = cluster.peak_memory().unwrap_or_default();
         let auditor = cluster.plan.nodes.last().context("no node")?;
         let auditors_node = format!("http://{}", auditor.ports.admin);
+        let options = &story.options;
+        let limit = limit::measure(story.layout.root(), options.applicants, options.nodes)?;
         let ranking_root = lottery["tiers"][0]["ranking_root"].as_str();
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -103,6 +112,8 @@ impl Report {
             checkpoint,
             cluster_start_to_verified_s: rounded(whole),
             draw_ms: draw_ms(&verified.recomputed),
+            registering_s: rounded(drawn.registering),
+            registering_limit_s: rounded(limit),
             peak_memory_bytes: memory,
             peak_memory_node: node,
             ledger_bytes: 0,
@@ -233,6 +244,15 @@ impl Report {
                 "{:.0} ms{}",
                 self.draw_ms,
                 goal(self.draw_ms < TARGET_DRAW_MS, "under 500 ms")
+            ),
+        );
+        let ratio = self.registering_s / self.registering_limit_s;
+        line(
+            "registering",
+            format!(
+                "{:.1} s, {ratio:.1} times hashing and writing the rows{}",
+                self.registering_s,
+                goal(ratio <= TARGET_REGISTERING, "at most 2 times")
             ),
         );
         let memory = self.peak_memory_bytes;

@@ -1,0 +1,70 @@
+//! What registering a roster cannot do without, measured on this machine in this run.
+//!
+//! What holds here: the work is what the design asks for and no more. The office hashes each row's
+//! commitment and tags; every node hashes the row into the roster's tree; and as many nodes as make
+//! a majority write the rows once, with a sync for each chunk. Hashing is shared by all cores, and
+//! the nodes' files lie on one disk. What stays out: signatures, gRPC, Raft, indexes, and the search
+//! for duplicate tags, which are what the ratio shows.
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::Write as _;
+use std::num::NonZero;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use cairn_ledger::hash::Hash;
+use cairn_ledger::log;
+use cairn_ledger::lottery::roster::{self, MAX_CHUNK_ROWS, Row};
+
+/// Bytes of a row that are written: commitment and tag.
+const ROW_BYTES: usize = 64;
+
+/// Hashes and writes `rows` rows for `nodes` nodes, with files in `folder`.
+pub fn measure(folder: &Path, rows: u32, nodes: usize) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = rows.div_ceil(u32::try_from(cores)?).max(1);
+    thread::scope(|scope| {
+        for first in (0..rows).step_by(share as usize) {
+            scope.spawn(move || hash(first..rows.min(first + share), nodes));
+        }
+    });
+    for copy in 0..nodes / 2 + 1 {
+        let path = folder.join(format!("limit-{copy}"));
+        write(&path, rows).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(began.elapsed())
+}
+
+fn hash(serials: std::ops::Range<u32>, nodes: usize) {
+    let (salt, keys) = ([1; 32], [[2; 32], [3; 32]]);
+    let row = |serial: u32| {
+        let identity = serial.to_be_bytes();
+        Row {
+            commitment: roster::commitment(&salt, &identity, &[]).0,
+            tag: roster::tag(&keys[1], &roster::inner_tag(&keys[0], &identity)),
+            tier: 0,
+            weight: 1,
+        }
+    };
+    let rows: Vec<Row> = serials.map(row).collect();
+    for _ in 0..nodes {
+        let leaves: Vec<Hash> = rows.iter().map(Row::leaf_hash).collect();
+        black_box(log::root_of(&leaves));
+    }
+}
+
+fn write(path: &Path, rows: u32) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    let mut left = rows as usize;
+    while left > 0 {
+        let chunk = left.min(MAX_CHUNK_ROWS);
+        file.write_all(&vec![7; chunk * ROW_BYTES])?;
+        file.sync_data()?;
+        left -= chunk;
+    }
+    fs::remove_file(path)
+}
