@@ -392,7 +392,12 @@ fn written(folder: &Path, lottery: &Lottery, record: &v1::LotteryFile) -> [Strin
     std::fs::write(&file, bytes).unwrap();
     std::fs::write(&genesis, &lottery.chain.bytes).unwrap();
     let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-    ["--from".to_owned(), text(file), "--genesis".to_owned(), text(genesis)]
+    [
+        "--from".to_owned(),
+        text(file),
+        "--genesis".to_owned(),
+        text(genesis),
+    ]
 }
 
 fn with<'a>(command: &[&'a str], more: &'a [String]) -> Vec<&'a str> {
@@ -409,9 +414,17 @@ fn a_record_is_computed_again_offline_with_its_voided_attempt() {
     assert_eq!(value["ok"], true);
     assert_eq!(value["lottery_id"], lottery.id.to_string());
     assert_eq!((&value["rows"], &value["winners"]), (&8.into(), &3.into()));
-    assert_eq!((&value["attempts_drawn"], &value["attempts_voided"]), (&2.into(), &1.into()));
-    assert_eq!((&value["objections"], &value["promotions"]), (&1.into(), &1.into()));
-    let text = cairn(&with(&["lottery", "recompute"], &args)).assert().success();
+    assert_eq!(
+        (&value["attempts_drawn"], &value["attempts_voided"]),
+        (&2.into(), &1.into())
+    );
+    assert_eq!(
+        (&value["objections"], &value["promotions"]),
+        (&1.into(), &1.into())
+    );
+    let text = cairn(&with(&["lottery", "recompute"], &args))
+        .assert()
+        .success();
     let text = String::from_utf8(text.get_output().stdout.clone()).unwrap();
     assert!(text.contains("1 voided; 2 drawn"), "{text}");
 }
@@ -460,7 +473,14 @@ fn a_record_that_was_edited_or_is_of_another_ledger_is_exit_10() {
     let args = written(folder.path(), &lottery, &lottery.record());
     let other = hash::plain(b"another").to_string();
     let told = fails(
-        &["lottery", "recompute", "--from", &args[1], "--chain-id", &other],
+        &[
+            "lottery",
+            "recompute",
+            "--from",
+            &args[1],
+            "--chain-id",
+            &other,
+        ],
         10,
     );
     assert!(told.contains("you pinned"), "{told}");

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use cairn_ledger::hash::Hash;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::applicant;
 use super::facts::Facts;
@@ -22,6 +22,7 @@ use crate::session::{Session, parse_hash, pinned_chain_id};
 
 /// What `receipt` takes.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").required(true))]
 pub struct Issue {
     /// The lottery's id
     #[arg(value_parser = parse_hash)]
@@ -30,25 +31,25 @@ pub struct Issue {
     #[arg(long, value_name = "FILE")]
     receipts: PathBuf,
     /// Which applicant
-    #[arg(
-        long,
-        value_name = "N",
-        requires = "out",
-        required_unless_present_any = ["all", "for_audit"]
-    )]
+    #[arg(long, value_name = "N", requires = "out", group = "whose")]
     serial: Option<u64>,
     /// The applicant's file
     #[arg(long, value_name = "FILE", requires = "serial")]
     out: Option<PathBuf>,
     /// Every applicant's, as receipt-N.json
-    #[arg(long, conflicts_with_all = ["serial", "out"], requires = "out_dir")]
+    #[arg(long, requires = "out_dir", group = "whose")]
     all: bool,
     /// The folder for all of them; made if it is not there
     #[arg(long, value_name = "DIR", requires = "all")]
     out_dir: Option<PathBuf>,
     /// The receipts as one list without the holder keys' secrets, for the notary who audits the
     /// roster
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["serial", "out", "all", "with_proof"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        group = "whose",
+        conflicts_with = "with_proof"
+    )]
     for_audit: Option<PathBuf>,
     /// Put the proof of where the applicant stands now into the file, so that it is checked without
     /// a node

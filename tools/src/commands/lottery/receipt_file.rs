@@ -5,7 +5,8 @@
 //! that does not make the holder key is refused when the file is read. What stays out: whether any
 //! of it is so; `check` verifies it against the pinned chain.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use cairn_ledger::canonical;
@@ -22,7 +23,7 @@ use crate::session::parse_hash;
 
 /// What the file says it is.
 const FORMAT: &str = "cairn-receipt-v1";
-/// A receipt with a proof is about 10 kB.
+/// What is read of a file: a receipt with a proof is about 10 kB.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A receipt, and of which lottery it is.
@@ -67,11 +68,10 @@ impl ReceiptFile {
     pub fn read(path: &Path) -> Result<ReceiptFile, Failure> {
         let name = path.display();
         let wrong = |what: String| Failure::Failed(format!("{name}: {what}"));
-        let large = std::fs::metadata(path).map(|about| about.len() > MAX_BYTES);
-        if large.map_err(|error| wrong(error.to_string()))? {
-            return Err(wrong("too large for a receipt".to_owned()));
-        }
-        let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+        let mut text = Vec::new();
+        let read = file.take(MAX_BYTES).read_to_end(&mut text);
+        read.map_err(|error| wrong(error.to_string()))?;
         ReceiptFile::parse(&text).map_err(|what| {
             wrong(format!(
                 "this is no applicant's receipt ({what}); pass the file that `cairn lottery \

@@ -15,7 +15,7 @@ use cairn_ledger::lottery::redemption_code::RedemptionCode;
 use cairn_ledger::lottery::{PLACE_NAMESPACE, place_key};
 use cairn_ledger::{apply, canonical, verify};
 use cairn_proto::v1::{self, EntryKind, PlaceStatus, Role};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
@@ -30,6 +30,7 @@ use crate::{key_file, system};
 
 /// What `redeem` takes.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("shown").required(true))]
 pub struct Redeem {
     /// The lottery's id
     #[arg(value_parser = parse_hash)]
@@ -38,11 +39,11 @@ pub struct Redeem {
     #[arg(long, value_name = "FILE")]
     shop_key: PathBuf,
     /// The text of the QR code that the winner shows
-    #[arg(long, value_name = "TEXT", required_unless_present = "scan")]
+    #[arg(long, value_name = "TEXT", group = "shown")]
     code: Option<String>,
     /// Codes from a scanner, one a line, until the end of the file; - is the standard input. A code
     /// that is refused does not end the run
-    #[arg(long, value_name = "FILE", conflicts_with = "code")]
+    #[arg(long, value_name = "FILE", group = "shown")]
     scan: Option<PathBuf>,
     /// Refuse codes that were made longer ago; the ledger itself takes them for five minutes
     #[arg(

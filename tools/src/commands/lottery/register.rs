@@ -11,7 +11,7 @@ use std::time::Instant;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::rules::MAX_TICKETS;
 use cairn_proto::v1::{self, EntryKind, LotteryStage, Visibility};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ed25519_dalek::SigningKey;
 
 use super::cohort::{Cohort, ColumnNames};
@@ -46,6 +46,7 @@ pub struct Applicants {
 
 /// What `register` takes.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("blinded").required(true))]
 pub struct Register {
     /// The lottery's id
     #[arg(value_parser = parse_hash)]
@@ -71,15 +72,10 @@ pub struct Register {
     #[arg(long, value_name = "FILE")]
     registrar_tag_key: PathBuf,
     /// The tags that the notary handed back: what `cairn lottery tag outer` wrote
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "blinded")]
     tags: Option<PathBuf>,
     /// Rehearsals, with both offices on one machine: the notary's tag key
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "tags",
-        conflicts_with = "tags"
-    )]
+    #[arg(long, value_name = "FILE", group = "blinded")]
     notary_tag_key: Option<PathBuf>,
     /// Where the applicants' receipts go; to go on after an interruption, the file of that run
     #[arg(long, value_name = "FILE")]
@@ -228,12 +224,18 @@ fn openings(args: &Register, cohort: &Cohort, lottery: &Proven) -> Result<Openin
 fn warn_of_missing_keys(lottery: &Proven, rows: usize, keys: usize) -> Result<(), Failure> {
     let missing = rows - keys;
     if lottery.rules()?.redemption_window_ms > 0 && missing > 0 {
-        let (missing, rows) = (count(missing as u64), count(rows as u64));
+        let who = match keys {
+            0 => "nobody has one".to_owned(),
+            _ => format!(
+                "{} of {} have none",
+                count(missing as u64),
+                count(rows as u64)
+            ),
+        };
         eprintln!(
-            "warning: in this lottery winners redeem with their holder key, and {missing} of {rows} \
-             applicants have none: if they win, they cannot redeem, and that cannot be mended \
-             later; stop here (Ctrl-C), and register with --with-holder-keys or \
-             --holder-key-column NAME and other --receipts"
+            "warning: in this lottery winners redeem with their holder key, and {who}: whoever wins \
+             without cannot redeem, and no row can be changed later; register with \
+             --with-holder-keys, or with --holder-key-column NAME, and with other --receipts"
         );
     }
     Ok(())

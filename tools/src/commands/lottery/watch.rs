@@ -112,6 +112,14 @@ async fn next(
     }
 }
 
+/// A moment that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Wait {
+    /// Milliseconds since 1970.
+    until_ms: u64,
+    what: &'static str,
+}
+
 /// What is seen of a lottery at one checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Seen {
@@ -133,9 +141,8 @@ struct Seen {
     /// Ranks that promotions reached, over all tiers.
     promoted_through: u64,
     voids: usize,
-    /// What the countdown runs to, in milliseconds since 1970; 0: nothing.
-    until_ms: u64,
-    waits_for: &'static str,
+    /// What the countdown runs to, one after the other.
+    waits_for: Vec<Wait>,
     #[serde(skip)]
     next: &'static str,
 }
@@ -145,7 +152,6 @@ impl Seen {
         let (rules, state) = (lottery.rules()?, &lottery.state);
         let per_batch = u64::from(rules.rows_per_batch.max(1));
         let results = state.results.iter();
-        let (until_ms, waits_for) = awaited(lottery)?;
         let header = lottery.checkpoint.header();
         Ok(Seen {
             lottery_id: lottery.id.to_string(),
@@ -169,8 +175,7 @@ impl Seen {
             objections_open: state.objections_open,
             promoted_through: results.map(|r| r.promoted_through).sum(),
             voids: state.voids.len(),
-            until_ms,
-            waits_for,
+            waits_for: awaited(lottery)?,
             next: what_comes_next(state.stage(), rules.seed_profile()),
         })
     }
@@ -231,31 +236,36 @@ impl Seen {
     }
 
     fn countdown(&self, now_ms: u64) -> String {
-        let left = self.until_ms.saturating_sub(now_ms) / 1_000;
-        match (self.until_ms, left) {
-            (0, _) => format!("{}: {}", self.stage, self.next),
-            (_, 0) => format!("{}: {} is over", self.stage, self.waits_for),
-            _ => format!("{}: {} in {}", self.stage, self.waits_for, clock(left)),
+        let mut waits = self.waits_for.iter();
+        match waits.find(|wait| wait.until_ms > now_ms) {
+            None => format!("{}: {}", self.stage, self.next),
+            Some(Wait { until_ms, what }) => {
+                let left = clock((until_ms - now_ms).div_ceil(1_000));
+                format!("{}: {what} in {left}", self.stage)
+            }
         }
     }
 }
 
-/// What the lottery waits for, and until when.
-fn awaited(lottery: &Proven) -> Result<(u64, &'static str), Failure> {
-    let (rules, state, now) = (lottery.rules()?, &lottery.state, system::now_ms());
-    let close = state.contributions_close_ms;
+/// What the lottery waits for, in order of time.
+fn awaited(lottery: &Proven) -> Result<Vec<Wait>, Failure> {
+    let (rules, state) = (lottery.rules()?, &lottery.state);
+    let wait = |until_ms, what| Wait { until_ms, what };
     Ok(match state.stage() {
-        LotteryStage::Contributing if now <= close => (close, "contributions close"),
-        LotteryStage::Contributing if lottery.with_beacon()? => {
-            (lottery.round_time_ms()?, "the beacon's round")
+        LotteryStage::Contributing => {
+            let mut waits = vec![wait(state.contributions_close_ms, "contributions close")];
+            if lottery.with_beacon()? {
+                waits.push(wait(lottery.round_time_ms()?, "the beacon's round"));
+            }
+            waits
         }
         LotteryStage::Complete if rules.objection_window_ms > 0 => {
             let until = state
                 .completed_at_ms
                 .saturating_add(rules.objection_window_ms);
-            (until, "the window for objections closes")
+            vec![wait(until, "the window for objections closes")]
         }
-        _ => (0, ""),
+        _ => Vec::new(),
     })
 }
 
@@ -335,8 +345,16 @@ mod tests {
             objections_open: 0,
             promoted_through: 0,
             voids: 0,
-            until_ms: 90_000,
-            waits_for: "contributions close",
+            waits_for: vec![
+                Wait {
+                    until_ms: 90_000,
+                    what: "contributions close",
+                },
+                Wait {
+                    until_ms: 100_000,
+                    what: "the beacon's round",
+                },
+            ],
             next: "they contribute",
         }
     }
@@ -375,16 +393,12 @@ mod tests {
     }
 
     #[test]
-    fn the_countdown_ends_at_zero() {
+    fn the_countdown_goes_from_one_moment_to_the_next() {
         let seen = seen();
-        assert!(
-            seen.countdown(30_000)
-                .ends_with("contributions close in 00:01:00")
-        );
-        assert!(
-            seen.countdown(91_000)
-                .ends_with("contributions close is over")
-        );
+        let at = |now_ms| seen.countdown(now_ms);
+        assert_eq!(at(30_000), "contributing: contributions close in 00:01:00");
+        assert_eq!(at(91_000), "contributing: the beacon's round in 00:00:09");
+        assert_eq!(at(100_000), "contributing: they contribute");
         assert_eq!(clock(90_061), "1 d 01:01:01");
     }
 }

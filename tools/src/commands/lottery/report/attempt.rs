@@ -35,8 +35,8 @@ pub fn section(page: &mut Html, subject: &Subject<'_>, attempt: &Attempt<'_>) {
         batches(page, subject, attempt);
     }
     objections(page, attempt);
-    promotions(page, subject, attempt);
     certificate(page, subject, attempt);
+    promotions(page, subject, attempt);
 }
 
 fn void(page: &mut Html, subject: &Subject<'_>, attempt: &Attempt<'_>) {

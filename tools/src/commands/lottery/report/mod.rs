@@ -6,6 +6,7 @@
 //! has no report. What stays out: what the ledger does not know, such as who the applicants are.
 
 mod attempt;
+mod caveats;
 mod html;
 mod page;
 mod words;

@@ -7,6 +7,8 @@
 //! a promotion that only frees places, because nobody was left on the list, leaves no trace in a
 //! lottery's state; that one is missing would not be seen here.
 
+mod places;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -16,11 +18,12 @@ use cairn_ledger::lottery::draw::Ranking;
 use cairn_ledger::lottery::index::Entrants;
 use cairn_ledger::lottery::recompute::{RecomputeError, recompute_roster, redraw};
 use cairn_ledger::lottery::roster::{Columns, Row};
-use cairn_proto::v1::{self, LotteryStage, PlaceStatus, RulingDecision};
+use cairn_proto::v1::{self, LotteryStage, RulingDecision};
 
 use super::publish::ranks_in_public;
 use super::record::{Act, Record, Recorded};
 use crate::exit::Failure;
+use places::{Places, promote, strike};
 
 /// An entry and its body.
 pub type Entry<'a, B> = (&'a Recorded, &'a B);
@@ -309,7 +312,7 @@ impl<'a> Attempt<'a> {
 
     /// Everybody who came up was next, and everybody who made room had a place.
     fn check_promotions(&self, rankings: &[Ranking]) -> Result<(), Failure> {
-        let mut places: BTreeMap<u64, PlaceStatus> = BTreeMap::new();
+        let mut places = Places::new();
         let mut reached: Vec<u64> = self.state.results.iter().map(|r| r.winners).collect();
         let mut rulings: Vec<&Objected<'_>> = self.objections.iter().collect();
         rulings.retain(|objected| objected.decision() == RulingDecision::Upheld);
@@ -353,63 +356,6 @@ impl Objected<'_> {
     fn ruled_at(&self) -> u64 {
         self.ruling.map_or(u64::MAX, |(entry, _)| entry.leaf_index)
     }
-}
-
-/// Who gave a place up before is not struck beside it.
-fn strike(places: &mut BTreeMap<u64, PlaceStatus>, serials: &[u64]) {
-    for serial in serials {
-        let place = places.entry(*serial).or_insert(PlaceStatus::Unspecified);
-        if *place != PlaceStatus::Vacated {
-            *place = PlaceStatus::Struck;
-        }
-    }
-}
-
-/// Moves places as a promotion says; gives the rank that was reached, or none where the promotion is
-/// not the one that these ranks give.
-fn promote(
-    places: &mut BTreeMap<u64, PlaceStatus>,
-    ranking: &Ranking,
-    mut ranks: std::ops::Range<u64>,
-    promotion: &v1::Promotion,
-) -> Option<u64> {
-    let status = |places: &BTreeMap<u64, PlaceStatus>, serial: u64| {
-        places
-            .get(&serial)
-            .copied()
-            .unwrap_or(PlaceStatus::Unspecified)
-    };
-    let reached = usize::try_from(ranks.start).ok()?;
-    let mut holders: Vec<u64> = ranking.serials().take(reached).map(u64::from).collect();
-    holders.sort_unstable();
-    for serial in &promotion.vacated {
-        let held = status(places, *serial) != PlaceStatus::Vacated;
-        if !held || holders.binary_search(serial).is_err() {
-            return None;
-        }
-    }
-    let mut promoted = Vec::new();
-    let mut passed_over = Vec::new();
-    while ranks.start < ranks.end && promoted.len() < promotion.vacated.len() {
-        let (serial, _) = ranking.at(usize::try_from(ranks.start).ok()?)?;
-        let serial = u64::from(serial);
-        match status(places, serial) {
-            PlaceStatus::Unspecified => promoted.push(serial),
-            _ => passed_over.push(serial),
-        }
-        ranks.start += 1;
-    }
-    if promoted != promotion.serials {
-        return None;
-    }
-    let vacated = promotion.vacated.iter().chain(&passed_over);
-    places.extend(vacated.map(|serial| (*serial, PlaceStatus::Vacated)));
-    places.extend(
-        promoted
-            .iter()
-            .map(|serial| (*serial, PlaceStatus::Promoted)),
-    );
-    Some(ranks.start)
 }
 
 /// Which attempt an act belongs to; those of the whole lottery belong to none.
