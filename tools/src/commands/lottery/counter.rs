@@ -1,26 +1,19 @@
 //! What a shop looks at before it takes a winner's code: the same as the ledger's rule, and in words.
 //!
-//! What holds here: every refusal has the stable name that the ledger's own has, where it has one;
-//! the shop is stricter than the ledger in one thing, the age of a code ([`MAX_AGE`]).
-
-use std::time::Duration;
+//! What holds here: every refusal has the stable name that the ledger's own has, where it has one.
 
 use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::check::{Checked, Verdict};
 use cairn_ledger::lottery::holder::Presented;
 use cairn_ledger::lottery::redemption_code::{CodeError, RedemptionCode};
 use cairn_ledger::lottery::roster::commitment_of;
-use cairn_ledger::lottery::rules::SIGNATURE_AHEAD_MS;
+use cairn_ledger::lottery::rules::{SIGNATURE_AHEAD_MS, SIGNATURE_LIFETIME_MS};
 use cairn_proto::v1::{self, LotteryStage, PlaceStatus};
 
 use super::standing::redeemable_until;
 use super::state::stage_in_words;
 use crate::exit::Failure;
 use crate::output::{count, timestamp};
-
-/// How old a code may be at the counter: long enough to be held out and scanned, and too short for
-/// a photograph of somebody's screen to reach another queue.
-pub const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// Which lottery is redeemed where.
 #[derive(Debug, Clone)]
@@ -31,8 +24,6 @@ pub struct Counter {
     pub lottery_id: Hash,
     /// The shop's author key.
     pub shop: [u8; 32],
-    /// How old a code may be.
-    pub max_age: Duration,
 }
 
 /// Why a code is not taken.
@@ -136,7 +127,7 @@ impl Counter {
             return Err(Refusal::Ahead(ahead / 1_000));
         }
         let age = now_ms.saturating_sub(code.signed_at_ms);
-        if u128::from(age) > self.max_age.as_millis() {
+        if age > SIGNATURE_LIFETIME_MS {
             return Err(Refusal::Expired(age / 1_000));
         }
         Ok(code)
@@ -248,7 +239,6 @@ mod tests {
             chain_id: Hash([1; 32]),
             lottery_id: Hash([2; 32]),
             shop: [4; 32],
-            max_age: MAX_AGE,
         }
     }
 

@@ -14,13 +14,13 @@ use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::holder::Presented;
 use cairn_ledger::lottery::redemption_code::RedemptionCode;
 use cairn_ledger::lottery::roster::identity_hash;
+use cairn_ledger::lottery::rules::SIGNATURE_LIFETIME_MS;
 use cairn_proto::v1::LotteryStage;
 use clap::Args;
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 use super::check::other_chain;
-use super::counter::MAX_AGE;
 use super::qr::Qr;
 use super::receipt_file::ReceiptFile;
 use super::state::Proven;
@@ -155,7 +155,7 @@ struct Shown {
     serial: u64,
     shop: String,
     signed_at_ms: u64,
-    /// Until when a shop takes it, if it keeps to the usual age.
+    /// Until when it is taken.
     shown_until: String,
 }
 
@@ -182,7 +182,6 @@ fn show(
         holder_key: holder.verifying_key().to_bytes(),
         signature: presented.sign(holder),
     };
-    let max_age_ms = u64::try_from(MAX_AGE.as_millis()).unwrap_or(u64::MAX);
     Shown {
         code: code.to_text(),
         lottery_id: file.lottery_id.to_string(),
@@ -190,7 +189,7 @@ fn show(
         serial: receipt.serial,
         shop: shop.to_string(),
         signed_at_ms,
-        shown_until: timestamp(signed_at_ms.saturating_add(max_age_ms)),
+        shown_until: timestamp(signed_at_ms.saturating_add(SIGNATURE_LIFETIME_MS)),
     }
 }
 

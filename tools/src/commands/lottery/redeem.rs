@@ -7,7 +7,6 @@
 
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::check::Checked;
@@ -20,7 +19,7 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 use super::applicant;
-use super::counter::{Counter, MAX_AGE, Refusal};
+use super::counter::{Counter, Refusal};
 use super::steps::submit;
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -45,14 +44,6 @@ pub struct Redeem {
     /// that is refused does not end the run
     #[arg(long, value_name = "FILE", group = "shown")]
     scan: Option<PathBuf>,
-    /// Refuse codes that were made longer ago; the ledger itself takes them for five minutes
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = MAX_AGE.as_secs(),
-        value_parser = clap::value_parser!(u64).range(1..=300)
-    )]
-    max_age: u64,
 }
 
 /// Takes one code, or one after the other.
@@ -65,7 +56,6 @@ pub async fn run(global: &Global, args: Redeem) -> Result<(), Failure> {
             chain_id: session.chain.id,
             lottery_id: args.id,
             shop: shop.verifying_key().to_bytes(),
-            max_age: Duration::from_secs(args.max_age),
         },
         session,
         shop,
