@@ -10,7 +10,7 @@ use cairn_proto::v1::{self, LotteryStage, PlaceStatus};
 use prost::Message;
 
 use super::roster::{self, Row};
-use super::{NAMESPACE, PLACE_NAMESPACE, draw, place_key, recompute};
+use super::{BRIEF_NAMESPACE, PLACE_NAMESPACE, draw, place_key, recompute};
 use crate::hash::Hash;
 use crate::log;
 use crate::map;
@@ -79,7 +79,7 @@ pub enum Verdict {
 pub struct Checked {
     /// Where the applicant stands.
     pub verdict: Verdict,
-    /// The lottery's state under the map root.
+    /// The lottery's state under the map root, [in brief](super::in_brief).
     pub lottery: v1::LotteryState,
     /// The applicant's row.
     pub row: Row,
@@ -166,7 +166,7 @@ fn lottery_of(map_root: &Hash, proof: &v1::ApplicantProof) -> Result<v1::Lottery
     }
     let map_proof = proof.lottery.as_ref();
     let map_proof = map_proof.ok_or(CheckError::Malformed("lottery"))?;
-    let key = map::map_key(NAMESPACE, &proof.lottery_id);
+    let key = map::map_key(BRIEF_NAMESPACE, &proof.lottery_id);
     let value = map::verify(map_root, &key, map_proof).map_err(CheckError::Lottery)?;
     let value = value.ok_or(CheckError::NoSuchLottery)?;
     v1::LotteryState::decode(value).map_err(|_| CheckError::Malformed("lottery's state"))

@@ -36,10 +36,14 @@ mod vectors;
 #[cfg(test)]
 mod whole;
 
+use cairn_proto::v1;
+
 use crate::hash::Hash;
 
 /// The map's namespace of lottery states.
 pub const NAMESPACE: &str = "lottery";
+/// The map's namespace of the same, [`in_brief`]: what an applicant's proof carries.
+pub const BRIEF_NAMESPACE: &str = "lottery in brief";
 /// The map's namespace of voided attempts; the key is [`attempt_key`].
 pub const ATTEMPT_NAMESPACE: &str = "lottery attempt";
 /// The map's namespace of objections; the key is the objection's entry id.
@@ -57,4 +61,30 @@ pub fn attempt_key(lottery_id: &Hash, attempt: u32) -> Vec<u8> {
 /// Lottery id (32) ‖ attempt (4, big-endian) ‖ serial (8, big-endian).
 pub fn place_key(lottery_id: &Hash, attempt: u32, serial: u64) -> Vec<u8> {
     [&attempt_key(lottery_id, attempt)[..], &serial.to_be_bytes()].concat()
+}
+
+/// What one applicant needs of a lottery's state. The rest, contributions and keys above all, grows
+/// with the institutions that take part, and would make up half of everybody's proof.
+pub fn in_brief(lottery: &v1::LotteryState) -> v1::LotteryState {
+    let rules = lottery.rules.as_ref().map(|rules| v1::LotteryOpen {
+        title: rules.title.clone(),
+        tiers: rules.tiers.clone(),
+        rows_per_batch: rules.rows_per_batch,
+        redemption_window_ms: rules.redemption_window_ms,
+        full_ranking: rules.full_ranking,
+        ..Default::default()
+    });
+    v1::LotteryState {
+        stage: lottery.stage,
+        attempt: lottery.attempt,
+        open_leaf_index: lottery.open_leaf_index,
+        rows: lottery.rows,
+        roster_root: lottery.roster_root.clone(),
+        seed: lottery.seed.clone(),
+        results: lottery.results.clone(),
+        document_hash: lottery.document_hash.clone(),
+        rules,
+        certified_at_ms: lottery.certified_at_ms,
+        ..Default::default()
+    }
 }

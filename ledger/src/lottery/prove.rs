@@ -8,7 +8,9 @@ use cairn_proto::v1;
 use prost::Message;
 
 use super::roster::{Columns, Row};
-use super::{ATTEMPT_NAMESPACE, NAMESPACE, PLACE_NAMESPACE, attempt_key, index, place_key};
+use super::{
+    ATTEMPT_NAMESPACE, BRIEF_NAMESPACE, NAMESPACE, PLACE_NAMESPACE, attempt_key, index, place_key,
+};
 use crate::hash::Hash;
 use crate::log::{self, LogError, TreeId};
 use crate::state::{StateError, StateRead};
@@ -52,7 +54,7 @@ pub fn prove_applicant<S: StateRead + ?Sized>(
             }
             None => (0, None, None),
         };
-    let key = map::map_key(NAMESPACE, lottery_id.as_bytes());
+    let key = map::map_key(BRIEF_NAMESPACE, lottery_id.as_bytes());
     Ok(Some(v1::ApplicantProof {
         lottery_id: lottery_id.to_bytes(),
         serial,

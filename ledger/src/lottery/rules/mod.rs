@@ -18,7 +18,7 @@ use bytes::Bytes;
 use cairn_proto::v1::{self, EntryKind, LotteryStage, RejectReason, Role};
 
 use super::recompute::Missing;
-use super::{CONTRIBUTING_NAMESPACE, NAMESPACE};
+use super::{BRIEF_NAMESPACE, CONTRIBUTING_NAMESPACE, NAMESPACE, in_brief};
 use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::canonical;
@@ -107,8 +107,9 @@ fn decode_kept<M: prost::Message + Default>(value: &[u8], id: &Hash) -> Result<M
 }
 
 fn save<S: StateRead + ?Sized>(ctx: &mut Ctx<'_, '_, S>, id: &Hash, lottery: &v1::LotteryState) {
-    let value = canonical::encode(lottery);
-    ctx.map_put(NAMESPACE, id.as_bytes(), value);
+    let brief = canonical::encode(&in_brief(lottery));
+    ctx.map_put(NAMESPACE, id.as_bytes(), canonical::encode(lottery));
+    ctx.map_put(BRIEF_NAMESPACE, id.as_bytes(), brief);
 }
 
 /// The lotteries whose close waits for a certificate.

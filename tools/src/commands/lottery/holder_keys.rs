@@ -13,7 +13,7 @@ use ed25519_dalek::SigningKey;
 use crate::system;
 
 /// Under this the secrets of rehearsals are derived, so that they differ from the salts.
-const REHEARSAL: &str = "cairn v1 holder secrets of a rehearsal";
+const REHEARSAL: &str = "cairn rehearsal, holder secrets";
 
 /// A secret, and the key that goes into the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
