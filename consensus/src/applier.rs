@@ -9,10 +9,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use cairn_ledger::apply;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::state::Writes;
+use cairn_ledger::{admission, apply, entry};
 use cairn_storage::{LogStore, StateStore};
 use openraft::EntryPayload;
 use serde::{Deserialize, Serialize};
@@ -103,8 +103,26 @@ impl Applier {
         *locked(&self.position) = position;
     }
 
+    /// Verifies the signatures in a committed log entry, as far as this node has not yet. Apply
+    /// asks for the verdicts, and verifies itself what has none.
+    pub(crate) fn verify(&self, entry: &Entry) {
+        let EntryPayload::Normal(payload) = &entry.payload else {
+            return;
+        };
+        for signed in apply::read_proposal(&payload.0).entries {
+            let leaf_hash = entry::leaf_hash(&signed.envelope, &signed.signatures);
+            if self.admitted.contains(&leaf_hash) {
+                continue;
+            }
+            if let Ok(admitted) = admission::admit(&self.chain, signed) {
+                self.admitted.insert(admitted.leaf_hash);
+            }
+        }
+    }
+
     /// Applies the next entry. After an error the caller must not apply another.
     pub(crate) fn apply(&self, entry: Entry) -> io::Result<Applied> {
+        let _still = self.copies.still();
         let log_id = entry.log_id;
         let result = self.try_apply(entry);
         if let Err(error) = &result {

@@ -50,7 +50,7 @@ use crate::status::{CoreStatus, PeerView};
 use crate::submit::{SubmitRefused, Submitter};
 use crate::tracker::Tracker;
 use crate::types::Runtime;
-use crate::{gossip, inbound, locked};
+use crate::{gossip, inbound, locked, lost_leader};
 
 /// How long a member may take to become leader when it is asked to: one round of votes.
 const TRANSFER: Duration = Duration::from_millis(1_000);
@@ -192,6 +192,11 @@ impl Core {
         let mut tasks = vec![
             tokio::spawn(raft::follow(raft.clone(), me, leadership, stopped.clone())),
             tokio::spawn(raft::shut_down_when(raft.clone(), stopped_seen)),
+            tokio::spawn(lost_leader::watch(
+                raft.clone(),
+                network.clone(),
+                leadership_seen.clone(),
+            )),
             tokio::spawn(sequencer.run(leadership_seen)),
             tokio::spawn(submitter.clone().follow_leader()),
             tokio::spawn(gossip::renew(

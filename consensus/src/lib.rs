@@ -21,6 +21,7 @@ mod evidence;
 mod gossip;
 mod inbound;
 mod log;
+mod lost_leader;
 mod membership;
 pub mod network;
 mod raft;

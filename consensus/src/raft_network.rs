@@ -149,7 +149,7 @@ impl Peer {
         &self.network
     }
 
-    pub(crate) fn copies(&self) -> &Copies {
+    pub(crate) fn copies(&self) -> &Arc<Copies> {
         &self.copies
     }
 

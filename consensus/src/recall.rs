@@ -40,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often the log says that this node still waits.
 const REMIND_EVERY: Duration = Duration::from_secs(10);
 /// No member has this number: a vote for it is a term in which this node votes for nobody.
-const NOBODY: u64 = 0;
+pub(crate) const NOBODY: u64 = 0;
 
 /// What asks.
 pub(crate) struct Recall {

@@ -1,15 +1,19 @@
 //! openraft's state machine: entries go to the applier, on a thread of its own.
 //!
-//! What holds here: entries are applied one after another in order; after an error none is. In the
-//! simulator the applier runs inline, so that one thread fixes the order of everything. A snapshot is
-//! built from a certified copy or not at all; one that is installed was checked before (`snapshot`).
+//! What holds here: entries are applied one after another in order; after an error none is. Signatures
+//! are verified one step ahead, on another thread: they are half of the work of a node that catches
+//! up. In the simulator the applier runs inline, so that one thread fixes the order of everything. A
+//! snapshot is built from a certified copy or not at all; one that is installed was checked before
+//! (`snapshot`).
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use futures::stream::Fuse;
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use openraft::OptionalSend;
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::applier::Applier;
@@ -19,14 +23,22 @@ use crate::snapshot::install::Installer;
 use crate::snapshot::{Copies, RaftSnapshot, SnapshotData, off_thread};
 use crate::types::{Applied, Entry, LogId, SnapshotMeta, StoredMembership, Types};
 
-/// Entries that are handed to the apply thread at once: enough that handing over costs nothing.
+/// Entries that are handed over at once: enough that handing over costs nothing,
 const MAX_BATCH: usize = 64;
-/// Batches between Raft and the apply thread.
-const MAX_WAITING_BATCHES: usize = 4;
+/// and no more once they have so many bytes: a batch is applied while the next one is verified.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+/// Batches that are under way: one on each thread, and one that waits for either.
+const MAX_BATCHES: usize = 3;
 
 struct Job {
     entries: Vec<Entry>,
     done: oneshot::Sender<io::Result<Vec<Applied>>>,
+}
+
+/// A batch that is under way, and who waits for its entries.
+struct UnderWay {
+    done: oneshot::Receiver<io::Result<Vec<Applied>>>,
+    responders: Vec<Option<ApplyResponder<Types>>>,
 }
 
 /// The state machine, for openraft.
@@ -49,24 +61,7 @@ impl StateMachine {
     ) -> io::Result<Self> {
         let thread = match io {
             Io::Simulated { .. } => None,
-            Io::Threads => {
-                let (sender, mut jobs) = mpsc::channel::<Job>(MAX_WAITING_BATCHES);
-                let applier = applier.clone();
-                std::thread::Builder::new()
-                    .name("apply".to_owned())
-                    .spawn(move || {
-                        while let Some(job) = jobs.blocking_recv() {
-                            let result = apply_all(&applier, job.entries);
-                            let failed = result.is_err();
-                            // Raft may have been shut down meanwhile.
-                            let _ = job.done.send(result);
-                            if failed {
-                                return;
-                            }
-                        }
-                    })?;
-                Some(sender)
-            }
+            Io::Threads => Some(threads(&applier)?),
         };
         Ok(Self {
             applier,
@@ -77,21 +72,86 @@ impl StateMachine {
         })
     }
 
-    async fn apply_batch(&mut self, entries: Vec<Entry>) -> io::Result<Vec<Applied>> {
-        let last = entries.last().map_or(0, |entry| entry.log_id.index);
+    /// Hands over the entries that are there, a batch at most. `None`: there are no more.
+    async fn hand_over<Strm>(&mut self, entries: &mut Fuse<Strm>) -> io::Result<Option<UnderWay>>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        let Some(first) = entries.next().await else {
+            return Ok(None);
+        };
+        let (entry, responder) = first?;
+        let mut bytes = bytes_of(&entry);
+        let (mut batch, mut responders) = (vec![entry], vec![responder]);
+        while batch.len() < MAX_BATCH
+            && bytes < MAX_BATCH_BYTES
+            && let Some(Some(next)) = entries.next().now_or_never()
+        {
+            let (entry, responder) = next?;
+            bytes += bytes_of(&entry);
+            batch.push(entry);
+            responders.push(responder);
+        }
+        let last = batch.last().map_or(0, |entry| entry.log_id.index);
         let covered = self.durable.wait_for(|durable| durable.next > last).await;
         covered.map_err(|_| io::Error::other("the Raft log has ended"))?;
-        let Some(thread) = &self.thread else {
-            return apply_all(&self.applier, entries);
-        };
-        let ended = || io::Error::other("the apply thread has ended");
-        let (done, result) = oneshot::channel();
-        thread
-            .send(Job { entries, done })
-            .await
-            .map_err(|_| ended())?;
-        result.await.map_err(|_| ended())?
+        let (sender, done) = oneshot::channel();
+        match &self.thread {
+            // Nobody waits yet, and the answer does.
+            None => drop(sender.send(apply_all(&self.applier, batch))),
+            Some(thread) => {
+                let job = Job {
+                    entries: batch,
+                    done: sender,
+                };
+                thread.send(job).await.map_err(|_| ended())?;
+            }
+        }
+        Ok(Some(UnderWay { done, responders }))
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the apply thread has ended")
+}
+
+fn bytes_of(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(payload) => payload.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
+/// The thread that verifies, and behind it the one that applies.
+fn threads(applier: &Arc<Applier>) -> io::Result<mpsc::Sender<Job>> {
+    let (sender, mut jobs) = mpsc::channel::<Job>(MAX_BATCHES);
+    let (verified, mut to_apply) = mpsc::channel::<Job>(MAX_BATCHES);
+    let verifier = applier.clone();
+    std::thread::Builder::new()
+        .name("verify".to_owned())
+        .spawn(move || {
+            while let Some(job) = jobs.blocking_recv() {
+                job.entries.iter().for_each(|entry| verifier.verify(entry));
+                if verified.blocking_send(job).is_err() {
+                    return;
+                }
+            }
+        })?;
+    let applier = applier.clone();
+    std::thread::Builder::new()
+        .name("apply".to_owned())
+        .spawn(move || {
+            while let Some(job) = to_apply.blocking_recv() {
+                let result = apply_all(&applier, job.entries);
+                let failed = result.is_err();
+                // Raft may have been shut down meanwhile.
+                let _ = job.done.send(result);
+                if failed {
+                    return;
+                }
+            }
+        })?;
+    Ok(sender)
 }
 
 fn apply_all(applier: &Applier, entries: Vec<Entry>) -> io::Result<Vec<Applied>> {
@@ -113,24 +173,24 @@ impl RaftStateMachine<Types> for StateMachine {
         Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
         let mut entries = entries.fuse();
-        while let Some(first) = entries.next().await {
-            let (entry, responder) = first?;
-            let (mut batch, mut responders) = (vec![entry], vec![responder]);
-            while batch.len() < MAX_BATCH
-                && let Some(Some(next)) = entries.next().now_or_never()
+        let mut under_way = VecDeque::new();
+        loop {
+            if under_way.len() < MAX_BATCHES
+                && let Some(batch) = self.hand_over(&mut entries).await?
             {
-                let (entry, responder) = next?;
-                batch.push(entry);
-                responders.push(responder);
+                under_way.push_back(batch);
+                continue;
             }
-            let applied = self.apply_batch(batch).await?;
+            let Some(UnderWay { done, responders }) = under_way.pop_front() else {
+                return Ok(());
+            };
+            let applied = done.await.map_err(|_| ended())??;
             for (responder, applied) in responders.into_iter().zip(applied) {
                 if let Some(responder) = responder {
                     responder.send(applied);
                 }
             }
         }
-        Ok(())
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {

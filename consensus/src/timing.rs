@@ -14,8 +14,10 @@ use crate::cosign::STALE_AFTER;
 pub struct Timing {
     /// A leader is heard at least so often.
     pub heartbeat: Duration,
-    /// A follower that hears none for a random time between the two starts an election. The
-    /// default leaves room for four busy processes on two cores.
+    /// For the second of the two a follower that heard its leader lets nobody take its place, unless
+    /// its connection is gone (`lost_leader`); after a further random time between the two it starts
+    /// an election. The default leaves room for four busy processes on two cores. A vote must be
+    /// there within the first, its sync included.
     pub election: (Duration, Duration),
     /// How long a batch of entries may take to the leader and into its queue.
     pub forward: Duration,

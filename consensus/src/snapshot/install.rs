@@ -112,6 +112,7 @@ pub(crate) struct Installer {
 impl Installer {
     /// Makes `snapshot` the state. Nothing is applied meanwhile.
     pub(crate) fn install(&self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let _still = self.copies.still();
         let generations = self.copies.generations();
         let certificate = match snapshot {
             SnapshotData::Checked(Checked { certificate, .. }) => certificate,

@@ -4,12 +4,13 @@
 //! that block is certified; so what is sent can be checked by whoever receives it. The Raft log is
 //! purged only below the *older* of the two copies that are kept: a member that was away for a short
 //! while finds the log, and one that takes the newer copy finds what follows it. A copy that is being
-//! sent stays, and so does the log behind it. The raft database, with vote and sign guard, is in no
-//! copy.
+//! sent stays, and so does the log behind it. Whoever is sent one gets a fresh one. The raft database,
+//! with vote and sign guard, is in no copy.
 //!
 //! What stays out: files and folders (`cairn_storage::generations`), sending (`send`), receiving
 //! (`receive`), and what makes a received state believed (`install`).
 
+mod fresh;
 pub(crate) mod install;
 pub(crate) mod receive;
 pub(crate) mod send;
@@ -121,6 +122,8 @@ struct Inner {
     /// Since the last copy.
     blocks: u64,
     bytes: u64,
+    /// Somebody needs a copy: the next checkpoint makes one.
+    wanted: bool,
     /// A copy whose block is not certified yet.
     pending: Option<(u64, Position)>,
     /// Certified, ascending.
@@ -132,11 +135,20 @@ struct Inner {
     awaited: Option<SnapshotMeta>,
 }
 
+impl Inner {
+    /// A copy is being made.
+    fn begun(&mut self) {
+        (self.blocks, self.bytes, self.wanted) = (0, 0, false);
+    }
+}
+
 /// The copies of one node.
 pub(crate) struct Copies {
     generations: Arc<dyn Generations>,
     store: Arc<StateStore>,
     rules: CopyRules,
+    /// Held while the state moves.
+    still: Mutex<()>,
     inner: Mutex<Inner>,
 }
 
@@ -173,6 +185,7 @@ impl Copies {
             generations,
             store,
             rules,
+            still: Mutex::default(),
             inner: Mutex::new(Inner {
                 blocks: height.saturating_sub(newest),
                 copies,
@@ -183,17 +196,6 @@ impl Copies {
             copies.of_certified_tip(height)?;
         }
         Ok(copies)
-    }
-
-    /// Makes a copy of the state as it is, if its tip is certified.
-    fn of_certified_tip(&self, height: u64) -> io::Result<()> {
-        let certificate = self.store.checkpoint_at(height).map_err(io::Error::other)?;
-        let position = self.store.applied().map_err(io::Error::other)?;
-        if let (Some(certificate), Some(position)) = (certificate, position) {
-            self.generations.keep(height).map_err(io::Error::other)?;
-            self.certified(height, from_bytes(&position)?, certificate)?;
-        }
-        Ok(())
     }
 
     /// A block is part of the state, and no other is applied before this returns.
@@ -207,13 +209,13 @@ impl Copies {
             let inner = &mut *locked(&self.inner);
             inner.blocks += 1;
             inner.bytes += proposal_bytes;
-            let due =
-                inner.blocks >= self.rules.every_blocks || inner.bytes >= self.rules.every_bytes;
+            let due = inner.wanted
+                || inner.blocks >= self.rules.every_blocks
+                || inner.bytes >= self.rules.every_bytes;
             if !header.checkpoint || !due || inner.pending.is_some() {
                 return Ok(());
             }
-            inner.blocks = 0;
-            inner.bytes = 0;
+            inner.begun();
         }
         self.generations
             .keep(header.height)
@@ -308,7 +310,7 @@ impl Copies {
             self.certified(height, position, certificate)?;
         }
         let inner = &mut *locked(&self.inner);
-        (inner.blocks, inner.bytes) = (0, 0);
+        inner.begun();
         inner.installs += 1;
         Ok(())
     }

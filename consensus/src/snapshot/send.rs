@@ -84,9 +84,15 @@ pub(crate) async fn send(
             return Err(unreachable("there is no certified copy yet"));
         }
     };
-    let transfer = Sending { peer, copy: &copy };
+    // Perhaps a newer one than Raft knows of, which then sends the log behind its own: that one is
+    // held until the end, and so is the log.
+    let sent = async {
+        let fresh = peer.copies().fresh(&copy, peer.io()).await;
+        let copy = &fresh.map_err(unreachable)?;
+        Sending { peer, copy }.run(vote).await
+    };
     tokio::select! {
-        sent = transfer.run(vote) => {
+        sent = sent => {
             if let Err(error) = &sent {
                 tracing::warn!(to = peer.target(), %error, "a copy of the state was not sent");
             }
