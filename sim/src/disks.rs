@@ -3,57 +3,158 @@
 //!
 //! What holds here: without a planted bug every call goes through unchanged.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use cairn_ledger::{canonical, rooms};
+use cairn_proto::v1;
+use cairn_storage::SimDisk;
 use cairn_storage::disk::{Batch, Disk, DiskError, DiskRead, Durability, Limit, Op};
-use cairn_storage::generations::{CopyFile, Generations};
-use cairn_storage::{SimDisk, SimGenerations};
-use tokio::time::Instant;
 
+use crate::bends;
 use crate::invariants::no_reply_leaves_before_it_is_durable::{GUARD, VOTE};
 use crate::notes::{Mark, Notes};
 use crate::planted::Planted;
 
 /// Keys of the state: see `storage`'s `state_store`.
-const APPLIED: &[u8] = &[0, b'a'];
+pub const APPLIED: &[u8] = &[0, b'a'];
 const EQUIVOCATION: &[u8] = &[0, b'e'];
+
+/// How long the planted dedupe remembers.
+const REMEMBERED_BLOCKS: u64 = 40;
+
+/// How the disks of one simulation are bent.
+#[derive(Debug, Clone)]
+pub struct Bend {
+    pub planted: Planted,
+    pub notes: Notes,
+    /// Members at the beginning.
+    pub members: u64,
+    /// Whoever leads flags no checkpoint.
+    pub unflagged: Arc<AtomicBool>,
+}
+
+/// Blocks that a node once wrote, and that a planted bug still shows when another state has taken
+/// the place of theirs.
+#[derive(Debug, Clone, Default)]
+pub struct OldBlocks(Arc<Mutex<BTreeMap<Vec<u8>, Bytes>>>);
+
+impl OldBlocks {
+    fn blocks(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Bytes> {
+        self.blocks().get(key).cloned()
+    }
+
+    fn keep(&self, batch: &Batch<'_>) {
+        for op in batch.ops() {
+            if let Op::Put { key, value } = op
+                && key.first() == Some(&rooms::BLOCK)
+            {
+                let value = || Bytes::copy_from_slice(value);
+                self.blocks().entry(key.to_vec()).or_insert_with(value);
+            }
+        }
+    }
+}
 
 /// One disk, as a node has it.
 #[derive(Debug, Clone)]
 pub struct BentDisk {
     pub disk: SimDisk,
-    pub planted: Planted,
-    pub notes: Notes,
+    pub bend: Bend,
     /// The next sync does nothing.
     pub skips: Arc<AtomicBool>,
+    pub old_blocks: OldBlocks,
 }
 
 impl BentDisk {
-    pub fn new(disk: SimDisk, planted: Planted, notes: Notes) -> Self {
-        let skips = Arc::default();
+    pub fn new(disk: SimDisk, bend: Bend) -> Self {
         Self {
             disk,
-            planted,
-            notes,
-            skips,
+            bend,
+            skips: Arc::default(),
+            old_blocks: OldBlocks::default(),
         }
     }
 
     fn bent<T>(&self, read: Result<T, DiskError>, absent: T) -> Result<T, DiskError> {
         match read {
-            Err(DiskError::Corrupt { .. }) if self.planted == Planted::DamageReadsAsAbsent => {
+            Err(DiskError::Corrupt { .. }) if self.bend.planted == Planted::DamageReadsAsAbsent => {
                 Ok(absent)
             }
             read => read,
         }
     }
 
-    fn forgets(&self, key: &[u8]) -> bool {
-        self.planted == Planted::EvidenceDropped && key.starts_with(EQUIVOCATION)
+    /// What was read under `key`, with its checksum or without anybody looking at it.
+    fn sealed(&self, key: &[u8], value: Bytes) -> Bytes {
+        match self.bend.planted {
+            Planted::LogChecksumsIgnored if is_record(key) => bends::resealed(key, &value),
+            _ => value,
+        }
     }
+
+    fn forgets(&self, key: &[u8]) -> bool {
+        self.bend.planted == Planted::EvidenceDropped && key.starts_with(EQUIVOCATION)
+    }
+
+    /// The same changes, with other values under some keys.
+    fn rewritten(&self, batch: &Batch<'_>) -> Option<Batch<'static>> {
+        let value = |op: &Op<'_>| -> Option<Vec<u8>> {
+            let Op::Put { key, value } = op else {
+                return None;
+            };
+            if is_record(key) && self.bend.unflagged.load(Ordering::Relaxed) {
+                return bends::unflagged(key, value);
+            }
+            let forgets = self.bend.planted == Planted::MembersForgotten;
+            let position = forgets && key[..] == *APPLIED;
+            position.then(|| bends::with_first_members(value, self.bend.members))?
+        };
+        let ops = batch.ops();
+        let values: Vec<_> = ops.iter().map(value).collect();
+        values.iter().any(Option::is_some).then(|| {
+            let mut bent = Batch::new();
+            for (op, value) in ops.iter().zip(values) {
+                match value {
+                    Some(value) => bent.put(key_of(op).to_vec(), value),
+                    None => add(&mut bent, op),
+                }
+            }
+            bent
+        })
+    }
+
+    /// With a block, what was decided some blocks ago is forgotten.
+    fn forgetting(&self, batch: &Batch<'_>) -> Result<Batch<'static>, DiskError> {
+        let ops: Vec<_> = batch.ops().iter().collect();
+        let mut bent = batch_of(&ops);
+        let height = ops.iter().find_map(|op| {
+            let height = key_of(op).strip_prefix(&[rooms::BLOCK])?;
+            Some(u64::from_be_bytes(height.try_into().ok()?))
+        });
+        let Some(old) = height.and_then(|height| height.checked_sub(REMEMBERED_BLOCKS)) else {
+            return Ok(bent);
+        };
+        let key = rooms::key(rooms::BLOCK, &[&old.to_be_bytes()]);
+        let block = self.disk.get(&key)?;
+        let block: Option<v1::Block> = block.and_then(|bytes| canonical::decode(&bytes).ok());
+        for outcome in block.unwrap_or_default().outcomes {
+            bent.delete(rooms::key(rooms::OUTCOME, &[&outcome.entry_id]));
+        }
+        Ok(bent)
+    }
+}
+
+/// A record of the Raft log: see `storage`'s `log_store`.
+fn is_record(key: &[u8]) -> bool {
+    key.first() == Some(&b'r') && key.len() == 9
 }
 
 fn key_of<'a>(op: &'a Op<'_>) -> &'a [u8] {
@@ -63,16 +164,18 @@ fn key_of<'a>(op: &'a Op<'_>) -> &'a [u8] {
     }
 }
 
+fn add(batch: &mut Batch<'static>, op: &Op<'_>) {
+    match op {
+        Op::Put { key, value } => batch.put(key.to_vec(), value.to_vec()),
+        Op::Delete { key } => batch.delete(key.to_vec()),
+        Op::DeleteRange { from, to } => batch.delete_range(from.to_vec(), to.to_vec()),
+    }
+}
+
 /// These changes as a batch of their own.
 fn batch_of(ops: &[&Op<'_>]) -> Batch<'static> {
     let mut batch = Batch::new();
-    for op in ops {
-        match op {
-            Op::Put { key, value } => batch.put(key.to_vec(), value.to_vec()),
-            Op::Delete { key } => batch.delete(key.to_vec()),
-            Op::DeleteRange { from, to } => batch.delete_range(from.to_vec(), to.to_vec()),
-        }
-    }
+    ops.iter().for_each(|op| add(&mut batch, op));
     batch
 }
 
@@ -88,7 +191,11 @@ fn truncates(batch: &Batch<'_>) -> bool {
 
 impl DiskRead for BentDisk {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DiskError> {
-        self.bent(self.disk.get(key), None)
+        if let Some(old) = self.old_blocks.get(key) {
+            return Ok(Some(old));
+        }
+        let value = self.bent(self.disk.get(key), None)?;
+        Ok(value.map(|value| self.sealed(key, value)))
     }
 
     fn multi_get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, DiskError> {
@@ -101,7 +208,11 @@ impl DiskRead for BentDisk {
         from: &[u8],
         limit: Limit,
     ) -> Result<Vec<(Bytes, Bytes)>, DiskError> {
-        self.bent(self.disk.scan(prefix, from, limit), Vec::new())
+        let mut pairs = self.bent(self.disk.scan(prefix, from, limit), Vec::new())?;
+        for (key, value) in &mut pairs {
+            *value = self.sealed(key, value.clone());
+        }
+        Ok(pairs)
     }
 
     fn last(&self, prefix: &[u8]) -> Result<Option<(Bytes, Bytes)>, DiskError> {
@@ -112,13 +223,20 @@ impl DiskRead for BentDisk {
 impl Disk for BentDisk {
     fn write(&self, batch: &Batch<'_>, durability: Durability) -> Result<(), DiskError> {
         if truncates(batch) {
-            self.notes.mark(Mark::LogTruncatedOnAFollower);
+            self.bend.notes.mark(Mark::LogTruncatedOnAFollower);
         }
+        let rewritten = self.rewritten(batch);
+        let batch = rewritten.as_ref().unwrap_or(batch);
         let buffered = Durability::Buffered;
-        match self.planted {
+        match self.bend.planted {
+            Planted::OldBlocksStay => {
+                self.old_blocks.keep(batch);
+                self.disk.write(batch, durability)
+            }
+            Planted::DedupeForgets => self.disk.write(&self.forgetting(batch)?, durability),
             Planted::SyncLies => self.disk.write(batch, buffered),
             Planted::VoteNotSynced | Planted::GuardNotSynced => {
-                let key = match self.planted {
+                let key = match self.bend.planted {
                     Planted::VoteNotSynced => VOTE,
                     _ => GUARD,
                 };
@@ -162,7 +280,7 @@ impl Disk for BentDisk {
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        match self.planted {
+        match self.bend.planted {
             Planted::SyncLies => Ok(()),
             _ if self.skips.swap(false, Ordering::Relaxed) => Ok(()),
             // What the failed sync should have written is marked clean, and nobody writes it again.
@@ -189,7 +307,7 @@ impl Disk for BentDisk {
     }
 
     fn tail_marker(&self) -> Result<Option<Bytes>, DiskError> {
-        match self.planted {
+        match self.bend.planted {
             Planted::NoTailMarker => Ok(Some(Bytes::from_static(&[0; 16]))),
             _ => self.disk.tail_marker(),
         }
@@ -197,135 +315,12 @@ impl Disk for BentDisk {
 
     fn set_tail_marker(&self, marker: &[u8], durability: Durability) -> Result<(), DiskError> {
         // Without it the node would notice what it lost and refuse to start: another bug's test.
-        match self.planted {
+        match self.bend.planted {
             Planted::SyncLies
             | Planted::VoteNotSynced
             | Planted::GuardNotSynced
             | Planted::NoTailMarker => Ok(()),
             _ => self.disk.set_tail_marker(marker, durability),
         }
-    }
-}
-
-/// When a node's state was last replaced, in milliseconds of the simulation; 0: never.
-#[derive(Debug, Clone, Default)]
-pub struct Adopted(Arc<AtomicU64>);
-
-impl Adopted {
-    pub fn at(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// The state's disks, as a node has them.
-#[derive(Debug, Clone)]
-pub struct BentGenerations {
-    pub disks: SimGenerations,
-    pub planted: Planted,
-    pub notes: Notes,
-    pub start: Instant,
-    pub adopted: Adopted,
-}
-
-impl BentGenerations {
-    fn bend(&self, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
-        if self.planted == Planted::Nothing {
-            return disk;
-        }
-        self.bent(self.disks.disk())
-    }
-
-    fn bent(&self, disk: SimDisk) -> Arc<dyn Disk> {
-        Arc::new(BentDisk::new(disk, self.planted, self.notes.clone()))
-    }
-
-    /// What an install must not do: the new pairs into the old state.
-    fn adopt_in_place(&self) -> Result<Arc<dyn Disk>, DiskError> {
-        const AT_A_TIME: usize = 50;
-        let (old, new) = (self.disks.disk(), self.disks.begun().1);
-        let new = new.ok_or(DiskError::Unsupported {
-            what: "generation that was begun",
-        })?;
-        let pairs: Vec<_> = new.dump().into_iter().collect();
-        for (number, part) in pairs.chunks(AT_A_TIME).enumerate() {
-            let mut batch = Batch::new();
-            for (key, value) in part {
-                batch.put(key.to_vec(), value.to_vec());
-            }
-            old.write(&batch, Durability::Buffered)?;
-            if number * AT_A_TIME < pairs.len() / 2 {
-                old.sync()?;
-            }
-        }
-        Ok(Arc::new(old))
-    }
-}
-
-impl Generations for BentGenerations {
-    fn current(&self) -> Result<Arc<dyn Disk>, DiskError> {
-        Ok(self.bend(self.disks.current()?))
-    }
-
-    fn begin(&self) -> Result<Arc<dyn Disk>, DiskError> {
-        self.disks.begin()
-    }
-
-    fn adopt(&self) -> Result<Arc<dyn Disk>, DiskError> {
-        let disk = match self.planted {
-            Planted::InstallInPlace => self.adopt_in_place()?,
-            _ => {
-                let disk = self.disks.adopt()?;
-                self.bend(disk)
-            }
-        };
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.adopted.0.store(now.max(1), Ordering::Relaxed);
-        Ok(disk)
-    }
-
-    fn keep(&self, height: u64) -> Result<(), DiskError> {
-        self.disks.keep(height)
-    }
-
-    fn note(&self, height: u64, note: &[u8]) -> Result<(), DiskError> {
-        self.disks.note(height, note)
-    }
-
-    fn kept(&self) -> Result<Vec<(u64, Bytes)>, DiskError> {
-        self.disks.kept()
-    }
-
-    fn forget(&self, height: u64) -> Result<(), DiskError> {
-        self.disks.forget(height)
-    }
-
-    fn files(&self, height: u64) -> Result<Vec<CopyFile>, DiskError> {
-        self.disks.files(height)
-    }
-
-    fn read_file(
-        &self,
-        height: u64,
-        name: &str,
-        offset: u64,
-        most: usize,
-    ) -> Result<Bytes, DiskError> {
-        self.disks.read_file(height, name, offset, most)
-    }
-
-    fn begin_from(&self, height: u64) -> Result<Arc<dyn Disk>, DiskError> {
-        self.disks.begin_from(height)
-    }
-
-    fn receive(&self, files: &[CopyFile]) -> Result<(), DiskError> {
-        self.disks.receive(files)
-    }
-
-    fn write_file(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.disks.write_file(name, offset, bytes)
-    }
-
-    fn received(&self) -> Result<Arc<dyn Disk>, DiskError> {
-        self.disks.received()
     }
 }

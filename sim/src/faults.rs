@@ -3,7 +3,7 @@
 
 use cairn_consensus::Core;
 
-use crate::invariants::Violation;
+use crate::invariants::{Violation, no_reply_leaves_before_it_is_durable as durable};
 use crate::notes::Mark;
 use crate::rng::Rng;
 use crate::world::{World, locked};
@@ -128,6 +128,38 @@ impl World {
         done
     }
 
+    /// Flips a bit in one of the entries that the node's Raft log holds.
+    pub fn damage_log(&self, id: u64, rng: &Rng) {
+        let raft = locked(&self.nodes)[&id].raft.clone();
+        let records = raft.dump().into_iter();
+        let records: Vec<_> = records
+            .filter(|(key, _)| key.first() == Some(&b'r'))
+            .collect();
+        let Some((key, value)) = rng.pick(&records) else {
+            return;
+        };
+        let bit = rng.between(0, 8 * value.len() as u64 - 1);
+        raft.flip_bit(key, usize::try_from(bit).unwrap_or(0));
+        self.notes.fault("damaged record");
+        self.trace
+            .event(format_args!("{id} damaged, bit {bit} of a log record"));
+        if let Some(node) = locked(&self.nodes).get_mut(&id) {
+            node.damaged = true;
+        }
+    }
+
+    /// What this node was told was a lie: nobody else has its blocks.
+    pub fn set_deceived(&self, id: u64) {
+        if let Some(node) = locked(&self.nodes).get_mut(&id) {
+            node.deceived = true;
+        }
+    }
+
+    /// The highest block that the node's sign guard holds, on its disk.
+    pub fn guarded(&self, id: u64) -> Option<u64> {
+        durable::guarded(&locked(&self.nodes)[&id].raft)
+    }
+
     pub fn is_damaged(&self, id: u64) -> bool {
         locked(&self.nodes)
             .get(&id)
@@ -144,8 +176,30 @@ impl World {
         running.iter().filter_map(led).max().map(|(_, id)| id)
     }
 
+    /// Whose power failed in the middle of a step is switched off.
+    pub async fn reap_blown(&self) {
+        if let Some(id) = self.wires.fuses.take_blown() {
+            self.crash(&[id], self.rng.per_mille(500)).await;
+        }
+    }
+
+    /// Whether the node has begun to receive a copy and not adopted it.
+    pub fn is_receiving(&self, id: u64) -> bool {
+        locked(&self.nodes)
+            .get(&id)
+            .is_some_and(|node| node.ledger.begun().0)
+    }
+
+    /// Whether the node ever took a copy for its state.
+    pub fn has_installed(&self, id: u64) -> bool {
+        locked(&self.nodes)
+            .get(&id)
+            .is_some_and(|node| node.adopted.at() > 0)
+    }
+
     /// What stopped is switched off, and noted.
     pub async fn reap(&self) {
+        self.reap_blown().await;
         for (id, core) in self.running() {
             let Some(why) = core.status().stopped else {
                 continue;
@@ -180,9 +234,15 @@ impl World {
         {
             // The process ended, and the next one opens its files anew.
             node.raft = node.raft.crash(|unsynced| unsynced);
+            node.ledger = node.ledger.crash(|unsynced| unsynced);
         }
+        let in_the_dark = self.wires.fuses.has_blown(id);
         match started {
             Ok(()) => Ok(()),
+            Err(_) if in_the_dark => {
+                self.wires.fuses.take_blown();
+                Ok(())
+            }
             Err(_) if excused => {
                 if self.is_damaged(id) {
                     self.notes.mark(Mark::DamageStoppedANode);

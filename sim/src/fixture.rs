@@ -16,6 +16,9 @@ pub const EPOCH_MS: u64 = 1_767_225_600_000;
 /// Ten years: the fixture's entries outlive every clock that a test may have.
 const LIFETIME_MS: u64 = 10 * 366 * 86_400_000;
 
+/// A checkpoint is forced after so many blocks, and so many milliseconds.
+pub const CHECKPOINT_EVERY: (u32, u64) = (100, 10_000);
+
 /// The ledger.
 pub struct Ledger {
     pub chain: Arc<Chain>,
@@ -37,6 +40,11 @@ const OFFICES: u64 = 2_000;
 impl Ledger {
     /// With so many members; `threshold` cosignatures certify, by default as many as are safe.
     pub fn new(members: u64, threshold: Option<u32>) -> Self {
+        Self::with_checkpoints(members, threshold, CHECKPOINT_EVERY)
+    }
+
+    /// With checkpoints forced after so many blocks, and so many milliseconds.
+    pub fn with_checkpoints(members: u64, threshold: Option<u32>, every: (u32, u64)) -> Self {
         let roles = [v1::Role::Notary, v1::Role::Government, v1::Role::Institute];
         let member = |raft_id: u64| v1::Member {
             raft_id,
@@ -78,8 +86,8 @@ impl Ledger {
                 max_block_entries: 1_000,
                 max_block_bytes: 4 << 20,
                 max_entry_lifetime_ms: LIFETIME_MS,
-                checkpoint_every_blocks: 100,
-                checkpoint_every_ms: 10_000,
+                checkpoint_every_blocks: every.0,
+                checkpoint_every_ms: every.1,
             }),
             authors,
             mandates: Vec::new(),

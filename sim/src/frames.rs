@@ -8,11 +8,14 @@ use cairn_consensus::Lane;
 use cairn_proto::v1;
 use prost::Message as _;
 
+use crate::bends;
+
 /// A term and who was voted for in it.
 pub type Ballot = (u64, u64);
 /// Term and index.
 pub type LogId = (u64, u64);
-type WireVote = (u64, Option<u64>, bool);
+/// A vote as it travels.
+pub type WireVote = (u64, Option<u64>, bool);
 
 #[derive(Debug, Clone)]
 pub enum Frame {
@@ -22,9 +25,11 @@ pub enum Frame {
         leader: Ballot,
         /// The index of the last entry that it brings; none for a heartbeat.
         last: Option<u64>,
-        /// What the leader calls committed; read from heartbeats only.
+        /// What the leader calls committed.
         committed: Option<LogId>,
     },
+    /// A copy of the state up to here.
+    Offer(LogId),
     Cosignature(v1::CosignatureNotice),
     Other,
 }
@@ -40,6 +45,13 @@ fn part<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 }
 
 pub fn read(lane: Lane, request: &Bytes) -> Frame {
+    if lane == Lane::Snapshot {
+        let offer = part::<(u32, WireVote, Option<LogId>)>(request);
+        let last = offer
+            .filter(|(kind, ..)| *kind == 0)
+            .and_then(|offer| offer.2);
+        return last.map_or(Frame::Other, Frame::Offer);
+    }
     if !matches!(lane, Lane::Control | Lane::Append) {
         return Frame::Other;
     }
@@ -51,16 +63,10 @@ pub fn read(lane: Lane, request: &Bytes) -> Frame {
         2 => part(body).map(|vote| Frame::PreVote(ballot(vote))),
         3 => part::<(WireVote, Option<LogId>, u64)>(body).map(|(vote, before, count)| {
             let next = before.map_or(0, |(_, index)| index + 1);
-            type Heartbeat = (WireVote, Option<LogId>, u64, Option<LogId>);
-            let heartbeat = if count == 0 {
-                part::<Heartbeat>(body)
-            } else {
-                None
-            };
             Frame::Append {
                 leader: ballot(vote),
                 last: (count > 0).then(|| next + count - 1),
-                committed: heartbeat.and_then(|heartbeat| heartbeat.3),
+                committed: bends::committed(body),
             }
         }),
         5 => notice(body).map(Frame::Cosignature),
@@ -93,19 +99,23 @@ pub fn answered(answer: &Bytes) -> Option<v1::CosignatureNotice> {
     v1::CosignatureAnswer::decode(answer.clone()).ok()?.mine
 }
 
-/// A vote record as it is stored, without its checksum.
-pub fn stored_vote(sealed: &Bytes) -> Option<Ballot> {
-    part(sealed.get(8..)?).map(ballot)
+/// A vote record as it is stored.
+pub fn stored_vote(value: &Bytes) -> Option<Ballot> {
+    part(value).map(ballot)
+}
+
+/// The index in Raft's position as it is stored with the state.
+pub fn stored_applied(value: &Bytes) -> Option<u64> {
+    part::<Option<LogId>>(value)?.map(|(_, index)| index)
 }
 
 /// Of a log record as it is stored.
-pub fn stored_log_id(sealed: &Bytes) -> Option<LogId> {
-    part(sealed.get(8..)?)
+pub fn stored_log_id(value: &Bytes) -> Option<LogId> {
+    part(value)
 }
 
 /// Height and header hash in a sign guard record as it is stored.
-pub fn stored_guard(sealed: &Bytes) -> Option<(u64, &[u8])> {
-    let value = sealed.get(8..)?;
+pub fn stored_guard(value: &Bytes) -> Option<(u64, &[u8])> {
     let height = value.get(8..16)?.try_into().ok()?;
     Some((u64::from_be_bytes(height), value.get(16..48)?))
 }

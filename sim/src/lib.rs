@@ -12,17 +12,22 @@
     reason = "a test that is run as a command: what may not fail ends it, and no other crate builds on it"
 )]
 
+pub mod bends;
 pub mod campaign;
 pub mod clock;
 pub mod disks;
 mod faults;
 pub mod fixture;
 pub mod frames;
+pub mod fuses;
+pub mod generations;
 pub mod invariants;
 pub mod notes;
 pub mod oracle;
 pub mod planted;
+pub mod port;
 pub mod rng;
+pub mod run;
 mod settle;
 pub mod stories;
 pub mod storm;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use cairn_sim::campaign::What;
 use cairn_sim::stories::Story;
 use cairn_sim::{campaign, logs, planted};
 use clap::Parser;
@@ -30,22 +31,29 @@ struct Arguments {
     /// Members at the beginning, 3 to 7; another number for each seed if it is not given.
     #[arg(long, value_parser = clap::value_parser!(u64).range(3..=7))]
     nodes: Option<u64>,
-    /// Plant every known bug in turn; each must be caught.
-    #[arg(long, conflicts_with = "nodes")]
+    /// The story that every seed tells; another for each seed if it is not given.
+    #[arg(long)]
+    story: Option<Story>,
+    /// Plant every known bug in turn; each must be caught, and the same seed without it be good.
+    #[arg(long, conflicts_with_all = ["nodes", "story"])]
     planted: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     logs();
+    let what = What {
+        nodes: arguments.nodes,
+        story: arguments.story,
+    };
     let good = if let Some(seed) = arguments.seed {
-        one(seed, arguments.nodes)
+        one(seed, what)
     } else if arguments.planted {
         bugs()
     } else {
         let seeds = arguments.seeds.unwrap_or_default();
-        let report = campaign::campaign(arguments.from, seeds, arguments.nodes);
-        report.print(arguments.nodes);
+        let report = campaign::campaign(arguments.from, seeds, what);
+        report.print(what);
         report.is_good()
     };
     if good {
@@ -55,11 +63,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn one(seed: u64, nodes: Option<u64>) -> bool {
-    let run = campaign::one(seed, nodes);
+fn one(seed: u64, what: What) -> bool {
+    let run = campaign::one(seed, what);
     println!("seed        {seed}");
-    println!("story       {:?}", Story::of(seed));
-    println!("members     {}", campaign::nodes_of(seed, nodes));
+    println!("story       {:?}", what.story(seed));
+    println!("members     {}", campaign::nodes_of(seed, what));
     println!("trace       {} ({} events)", run.hash, run.events);
     println!("simulated   {:.1} s", run.simulated.as_secs_f64());
     for (fault, count) in run.notes.faults() {
@@ -82,7 +90,13 @@ fn bugs() -> bool {
     println!("{:>3}  {:<42} {:>5}  caught by", "bug", "planted", "seeds");
     for bug in planted::table() {
         let (seeds, by) = match planted::hunt(&bug) {
-            Some(caught) => (caught.seeds.to_string(), caught.by),
+            Some(caught) => {
+                if let Err(without) = caught.without {
+                    good = false;
+                    println!("without the bug the same seed says: {without}");
+                }
+                (caught.seeds.to_string(), caught.by)
+            }
             None => {
                 good = false;
                 (format!(">{}", bug.budget), "NOT CAUGHT".to_owned())

@@ -27,10 +27,13 @@ pub enum Mark {
     DamageStoppedANode,
     EvidenceKept,
     EntryHeldBackByTheLeader,
+    CopyAcrossAnEpoch,
+    CheckpointForced,
+    ConflictingCopyRefused,
 }
 
 impl Mark {
-    pub const ALL: [Mark; 15] = [
+    pub const ALL: [Mark; 18] = [
         Mark::ElectedDuringInstall,
         Mark::CrashBetweenGuardAndSend,
         Mark::CrashBeforeThePointerMoved,
@@ -46,6 +49,9 @@ impl Mark {
         Mark::DamageStoppedANode,
         Mark::EvidenceKept,
         Mark::EntryHeldBackByTheLeader,
+        Mark::CopyAcrossAnEpoch,
+        Mark::CheckpointForced,
+        Mark::ConflictingCopyRefused,
     ];
 
     pub fn name(self) -> &'static str {
@@ -65,6 +71,9 @@ impl Mark {
             Mark::DamageStoppedANode => "damaged record stopped a node",
             Mark::EvidenceKept => "evidence of two cosignatures kept",
             Mark::EntryHeldBackByTheLeader => "entry held back by the leader",
+            Mark::CopyAcrossAnEpoch => "copy across a change of members",
+            Mark::ConflictingCopyRefused => "copy refused that contradicts what was signed",
+            Mark::CheckpointForced => "checkpoint forced that no leader asked for",
         }
     }
 }

@@ -23,7 +23,7 @@ impl World {
     pub async fn settle(&self) -> Result<(), Violation> {
         self.wires.heal();
         self.wires.set_weather(Weather::FAIR);
-        self.wires.set_fuse(None);
+        self.wires.fuses.disarm();
         for id in self.ids() {
             self.set_skew(id, 0);
             self.set_full(id, false);
@@ -42,6 +42,7 @@ impl World {
             let mut said = String::new();
             let mut ends = BTreeSet::new();
             let mut settled = true;
+            let mut members = BTreeSet::new();
             for (id, core) in self.running() {
                 let status = core.status();
                 let _ = writeln!(said, "{id}: {status:?}");
@@ -50,15 +51,17 @@ impl World {
                     .view()
                     .is_some_and(|v| v.height() == status.applied_height);
                 ends.insert((status.applied_height, status.last_log_index));
+                members.insert(core.raft_members());
             }
-            if settled && ends.len() == 1 {
+            // One log and one state are also one configuration of Raft.
+            if settled && ends.len() == 1 && members.len() == 1 {
                 self.trace.event(format_args!("settled {ends:?}"));
                 return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(Violation::of(
                     NAME,
-                    format!("not after {PATIENCE:?}:\n{said}"),
+                    format!("not after {PATIENCE:?}, Raft's members {members:?}:\n{said}"),
                 ));
             }
             tokio::time::sleep(PAUSE).await;

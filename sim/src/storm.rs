@@ -7,9 +7,10 @@ use std::time::Duration;
 use cairn_consensus::Core;
 use tokio::time::Instant;
 
+use crate::fuses::{Fuse, Moment};
 use crate::invariants::{
-    Violation, a_chain_only_grows, acknowledged_is_never_lost, no_two_certified_headers_conflict,
-    same_log_same_roots,
+    Violation, a_chain_only_grows, acknowledged_is_never_lost, no_altered_proof_is_believed,
+    no_two_certified_headers_conflict, same_log_same_roots,
 };
 use crate::oracle::Oracle;
 use crate::rng::Rng;
@@ -69,14 +70,14 @@ pub async fn storm_for(
         let pause = Duration::from_millis(faults.between(100, 1500));
         tokio::select! {
             biased;
-            id = world.wires.blown() => {
-                world.wires.set_fuse(None);
-                world.crash(&[id], faults.per_mille(500)).await;
-            }
+            () = world.wires.fuses.blown() => world.reap_blown().await,
             () = tokio::time::sleep(pause) => {}
         }
         fault(world, &faults).await?;
         world.notes.check()?;
+        if let Some(violation) = oracle.violations().into_iter().next() {
+            return Err(violation);
+        }
     }
     for client in clients {
         client.await.unwrap();
@@ -92,7 +93,16 @@ pub fn check(world: &World, oracle: &Oracle) -> Result<(), Violation> {
     if let Some(violation) = oracle.violations().into_iter().next() {
         return Err(violation);
     }
-    acknowledged_is_never_lost::check(world, &oracle.acknowledged())
+    let acknowledged = oracle.acknowledged();
+    acknowledged_is_never_lost::check(world, &acknowledged)?;
+    let mut running = world.running().into_iter();
+    let whole = running.find(|(id, _)| !world.is_damaged(*id));
+    match (whole, acknowledged.first()) {
+        (Some((_, core)), Some(told)) => {
+            no_altered_proof_is_believed::check(world, &core, told.leaf_index)
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn fault(world: &World, rng: &Rng) -> Result<(), Violation> {
@@ -152,7 +162,14 @@ async fn fault(world: &World, rng: &Rng) -> Result<(), Violation> {
         }
         12 if rng.per_mille(500) => {
             notes.fault("power fails before a cosignature leaves");
-            world.wires.set_fuse(Some(one));
+            let moment = Moment::Cosigning;
+            let node = Some(one);
+            world.wires.fuses.set(Fuse { node, moment });
+        }
+        // Whoever is behind next: installs are rare, and their instants matter most.
+        12 => {
+            let moment = *rng.pick(&Moment::INSTALL).unwrap();
+            world.wires.fuses.set(Fuse { node: None, moment });
         }
         // Of three members all have to cosign.
         13 if all.len() > 3

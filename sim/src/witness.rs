@@ -12,14 +12,15 @@ use cairn_ledger::checkpoint::CertifiedCheckpoint;
 use cairn_storage::{SimDisk, SimGenerations};
 use tokio::time::Instant;
 
-use crate::disks::Adopted;
-use crate::frames::{self, Frame, LogId, stored_guard};
-use crate::invariants::no_reply_leaves_before_it_is_durable as durable;
+use crate::frames::{self, Frame, LogId};
+use crate::generations::Adopted;
+use crate::invariants::a_leader_counts_only_its_own_term::Claims;
+use crate::invariants::no_reply_leaves_before_it_is_durable::{self as durable, Medium};
 use crate::invariants::one_vote_one_leader_one_cosignature::Said;
 use crate::notes::{Mark, Notes};
 
-/// A transfer that was heard of so recently is going on.
-const TRANSFERRING: Duration = Duration::from_secs(1);
+/// A transfer that was heard of so recently is going on, or was broken off by the election.
+const TRANSFERRING: Duration = Duration::from_secs(3);
 /// An install that is so recent was interrupted by a crash now.
 const JUST_NOW_MS: u64 = 100;
 
@@ -34,6 +35,7 @@ pub struct Disks {
 #[derive(Debug, Default)]
 struct State {
     said: Said,
+    claims: Claims,
     disks: BTreeMap<u64, Disks>,
     /// When a part of a copy last came to a node.
     copying: BTreeMap<u64, Instant>,
@@ -43,17 +45,34 @@ struct State {
     members_change: bool,
 }
 
+fn media(state: &State) -> BTreeMap<u64, Medium> {
+    let disks = state.disks.iter();
+    disks.map(|(id, disks)| (*id, disks.medium())).collect()
+}
+
+impl Disks {
+    fn medium(&self) -> Medium {
+        Medium {
+            raft: self.raft.clone(),
+            state: self.ledger.disk(),
+        }
+    }
+}
+
 /// The witness. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Witness {
     notes: Notes,
+    /// Members at the beginning.
+    members: u64,
     state: Arc<Mutex<State>>,
 }
 
 impl Witness {
-    pub fn new(notes: Notes) -> Self {
+    pub fn new(notes: Notes, members: u64) -> Self {
         Self {
             notes,
+            members,
             state: Arc::default(),
         }
     }
@@ -90,10 +109,22 @@ impl Witness {
             Frame::Append {
                 leader, committed, ..
             } => {
+                let new = state.said.led(notes, *leader);
+                if new {
+                    // Sets of members here are as large as the first one, or larger by one.
+                    let majority = usize::try_from(self.members / 2 + 1).unwrap();
+                    durable::elected(notes, *leader, &media(state), majority);
+                }
                 if let Some(committed) = committed {
                     self.committed(state, from, *committed);
+                    let said = &state.said;
+                    state.claims.claims(notes, said, *leader, *committed);
                 }
-                state.said.led(notes, *leader)
+                new
+            }
+            Frame::Offer(last) => {
+                state.claims.heard(*last);
+                false
             }
             Frame::Cosignature(notice) => {
                 let hash = &notice.header_hash;
@@ -107,10 +138,29 @@ impl Witness {
 
     fn committed(&self, state: &State, leader: u64, committed: LogId) {
         if !state.members_change {
-            let disks = state.disks.iter();
-            let disks = disks.map(|(id, disks)| (*id, disks.raft.clone())).collect();
-            durable::committed(&self.notes, leader, &disks, committed);
+            durable::committed(&self.notes, leader, &media(state), committed);
         }
+    }
+
+    pub fn members(&self) -> u64 {
+        self.members
+    }
+
+    /// The last entry of `leader` that more than half of the disks hold, of whatever term.
+    pub fn on_most_disks(&self, leader: u64) -> Option<LogId> {
+        let state = self.state();
+        let disks = media(&state);
+        let own = &disks.get(&leader)?.raft;
+        let held = |at: LogId| {
+            let has = |disk: &&Medium| durable::log_id(&disk.raft, at.1) == Some(at);
+            disks.values().filter(has).count() * 2 > disks.len()
+        };
+        let last = durable::last_index(own)?;
+        let known = state.claims.highest();
+        (known..=last)
+            .rev()
+            .filter_map(|index| durable::log_id(own, index))
+            .find(|at| held(*at))
     }
 
     /// A frame came to `to`.
@@ -142,19 +192,20 @@ impl Witness {
                 return;
             }
         };
-        let disk = self.state().disks.get(&by).map(|disks| disks.raft.clone());
-        let Some(disk) = disk else { return };
+        let medium = self.state().disks.get(&by).map(Disks::medium);
+        let Some(medium) = medium else { return };
+        let disk = &medium.raft;
         match asked {
             Frame::Vote(ballot) if frames::granted(answer) == Some(*ballot) => {
                 self.state().said.voted(notes, by, *ballot);
-                durable::voted(notes, by, &disk, *ballot);
+                durable::voted(notes, by, disk, *ballot);
             }
             Frame::Append {
                 leader,
                 last: Some(last),
                 ..
             } if answer[..] == *frames::APPENDED => {
-                durable::appended(notes, by, &disk, *leader, *last);
+                durable::appended(notes, by, &medium, *leader, *last);
             }
             Frame::Cosignature(_) => {
                 let Some(notice) = frames::answered(answer) else {
@@ -162,7 +213,7 @@ impl Witness {
                 };
                 let (height, hash) = (notice.height, &notice.header_hash);
                 self.state().said.cosigned(notes, by, height, hash);
-                durable::cosigned(notes, by, &disk, &notice);
+                durable::cosigned(notes, by, disk, &notice);
                 self.heard(to, by, height);
             }
             _ => {}
@@ -196,8 +247,7 @@ impl Witness {
         let Some(disks) = state.disks.get(&node) else {
             return;
         };
-        let sealed = disks.raft.durable(durable::GUARD);
-        let guarded = sealed.as_ref().and_then(stored_guard).map(|held| held.0);
+        let guarded = durable::guarded(&disks.raft);
         if guarded > Some(state.said.highest(node)) {
             self.notes.mark(Mark::CrashBetweenGuardAndSend);
         }

@@ -4,7 +4,6 @@
 //! `Core`; only disks, wires and clocks are simulated.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,14 +16,17 @@ use cairn_storage::{LogStore, SimDisk, SimGenerations, StateStore};
 use tokio::time::Instant;
 
 use crate::clock::SimClock;
-use crate::disks::{Adopted, BentDisk, BentGenerations};
-use crate::fixture::Ledger;
+use crate::disks::{Bend, BentDisk};
+use crate::fixture::{CHECKPOINT_EVERY, Ledger};
+use crate::generations::{Adopted, BentGenerations, Power};
 use crate::invariants::freshness_is_never_overstated;
 use crate::notes::{Mark, Notes};
 use crate::planted::Planted;
+use crate::port::Port;
 use crate::rng::Rng;
+pub use crate::run::{Ran, simulate, simulate_noted};
 use crate::trace::Trace;
-use crate::wires::{Port, Wires};
+use crate::wires::Wires;
 use crate::witness::{Disks, Witness};
 
 /// What one sync takes on a simulated disk.
@@ -61,6 +63,8 @@ pub(crate) struct Node {
     /// A record was damaged: it may stop, and refuse to start.
     pub(crate) damaged: bool,
     pub(crate) led_when_full: bool,
+    /// What it was told to apply was a lie, so its blocks are its own.
+    pub(crate) deceived: bool,
     pub(crate) clock: SimClock,
     pub(crate) running: Option<(Core, Port)>,
     /// Up to which height its blocks were compared with everybody's.
@@ -73,6 +77,8 @@ pub type Certified = BTreeMap<u64, BTreeMap<Hash, BTreeSet<u64>>>;
 #[derive(Default)]
 struct Seen {
     certified: Certified,
+    /// When a height was first certified anywhere, by an exact clock.
+    certified_at: BTreeMap<u64, u64>,
     blocks: BTreeMap<u64, (Hash, u64)>,
 }
 
@@ -85,56 +91,13 @@ pub struct World {
     pub notes: Notes,
     pub start: Instant,
     pub wires: Wires,
+    pub bend: Bend,
     pub(crate) nodes: Mutex<BTreeMap<u64, Node>>,
     seen: Arc<Mutex<Seen>>,
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What one simulation left behind.
-pub struct Ran<T> {
-    pub answer: T,
-    /// The hash of all that happened.
-    pub hash: String,
-    pub events: u64,
-    /// How long it took there.
-    pub simulated: Duration,
-    pub notes: Notes,
-}
-
-/// Runs one simulation. The answer and the hash of all that happened.
-pub fn simulate<T, F>(seed: u64, setup: Setup, story: impl FnOnce(Arc<World>) -> F) -> (T, String)
-where
-    F: Future<Output = T>,
-{
-    let ran = simulate_noted(seed, setup, story);
-    (ran.answer, ran.hash)
-}
-
-/// The same, with all that was noted.
-pub fn simulate_noted<T, F>(seed: u64, setup: Setup, story: impl FnOnce(Arc<World>) -> F) -> Ran<T>
-where
-    F: Future<Output = T>,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()))
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let world = Arc::new(World::new(seed, setup));
-        let answer = story(world.clone()).await;
-        Ran {
-            answer,
-            hash: world.trace.hash(),
-            events: world.trace.events(),
-            simulated: world.start.elapsed(),
-            notes: world.notes.clone(),
-        }
-    })
 }
 
 impl Node {
@@ -145,6 +108,7 @@ impl Node {
             adopted: Adopted::default(),
             damaged: false,
             led_when_full: false,
+            deceived: false,
             clock: SimClock::new(start, 0),
             running: None,
             compared: 0,
@@ -153,14 +117,24 @@ impl Node {
 }
 
 impl World {
-    fn new(seed: u64, setup: Setup) -> Self {
+    pub(crate) fn new(seed: u64, setup: Setup) -> Self {
         let rng = Rng::new(seed);
         let start = Instant::now();
         let trace = Trace::new(start);
         let notes = Notes::default();
-        let witness = Witness::new(notes.clone());
+        let witness = Witness::new(notes.clone(), setup.members);
         let wires = Wires::new(rng.fork(), trace.clone(), witness, setup.planted);
-        let ledger = Ledger::new(setup.members, setup.threshold);
+        let bend = Bend {
+            planted: setup.planted,
+            notes: notes.clone(),
+            members: setup.members,
+            unflagged: Arc::default(),
+        };
+        let every = match setup.planted {
+            Planted::NoForcedCheckpoint => (u32::MAX, u64::MAX),
+            _ => CHECKPOINT_EVERY,
+        };
+        let ledger = Ledger::with_checkpoints(setup.members, setup.threshold, every);
         let nodes = (1..=setup.members).map(|id| (id, Node::new(start)));
         Self {
             setup,
@@ -171,6 +145,7 @@ impl World {
             notes,
             start,
             wires,
+            bend,
             seen: Arc::default(),
         }
     }
@@ -222,14 +197,19 @@ impl World {
             }
             let port = self.wires.port(id);
             let config_disk = node.raft.clone();
-            let (planted, notes) = (self.setup.planted, self.notes.clone());
-            let raft_disk = BentDisk::new(node.raft.clone(), planted, notes.clone());
+            let bend = self.bend.clone();
+            let raft_disk = BentDisk::new(node.raft.clone(), bend.clone());
             let ledger = BentGenerations {
                 disks: node.ledger.clone(),
-                planted,
-                notes,
+                bend,
                 start: self.start,
                 adopted: node.adopted.clone(),
+                power: Power {
+                    node: id,
+                    raft: node.raft.clone(),
+                    fuses: self.wires.fuses.clone(),
+                    rng: self.rng.fork(),
+                },
             };
             let disks = Disks {
                 raft: node.raft.clone(),
@@ -299,8 +279,10 @@ impl World {
                         &newest,
                         clock.now_ms(),
                     );
-                    let by = &mut locked(&seen).certified;
-                    let new = by
+                    let seen = &mut *locked(&seen);
+                    seen.certified_at.entry(height).or_insert(clock.now_ms());
+                    let new = seen
+                        .certified
                         .entry(height)
                         .or_default()
                         .entry(hash)
@@ -316,6 +298,17 @@ impl World {
                 }
             }
         });
+    }
+
+    /// What the node's clock says.
+    pub fn clock_of(&self, id: u64) -> u64 {
+        locked(&self.nodes)[&id].clock.now_ms()
+    }
+
+    /// `id` answers a read from `height` and says that this was the latest then.
+    pub fn answered_as_of(&self, id: u64, height: u64, as_of_ms: u64) {
+        let at = &locked(&self.seen).certified_at;
+        freshness_is_never_overstated::read(&self.notes, at, id, height, as_of_ms);
     }
 
     /// What an exact clock says.
@@ -338,7 +331,13 @@ impl World {
 
     /// Compares the node's new blocks with everybody's.
     pub fn compare(&self, id: u64) {
-        let from = locked(&self.nodes)[&id].compared;
+        let (from, deceived) = {
+            let node = &locked(&self.nodes)[&id];
+            (node.compared, node.deceived)
+        };
+        if deceived {
+            return;
+        }
         let Some(store) = self.readable_store(id) else {
             return;
         };

@@ -14,7 +14,7 @@ pub mod guard;
 pub mod log_store;
 mod open;
 pub mod rocks;
-mod seal;
+pub mod seal;
 pub mod sim;
 mod sim_generations;
 pub mod state_store;

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 /// Eight bytes of BLAKE3: one accident in 2^64 passes.
-const CHECKSUM_BYTES: usize = 8;
+pub const CHECKSUM_BYTES: usize = 8;
 
 fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut hasher = blake3::Hasher::new();
@@ -20,7 +20,7 @@ fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
 }
 
 /// `value` as it is stored under `key`.
-pub(crate) fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
+pub fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(CHECKSUM_BYTES + value.len());
     sealed.extend_from_slice(&checksum(key, value));
     sealed.extend_from_slice(value);
@@ -28,7 +28,7 @@ pub(crate) fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// The value that was stored under `key`, or nothing if these are not its bytes.
-pub(crate) fn unseal(key: &[u8], sealed: &Bytes) -> Option<Bytes> {
+pub fn unseal(key: &[u8], sealed: &Bytes) -> Option<Bytes> {
     let value = sealed.get(CHECKSUM_BYTES..)?;
     (sealed[..CHECKSUM_BYTES] == checksum(key, value)).then(|| sealed.slice(CHECKSUM_BYTES..))
 }

@@ -71,7 +71,7 @@ pub fn check(world: &World, acknowledged: &[Acknowledged]) -> Result<(), Violati
 }
 
 /// The receipt that a node hands out, as bytes.
-fn receipt(view: &View, leaf_index: u64) -> Result<Bytes, String> {
+pub fn receipt(view: &View, leaf_index: u64) -> Result<Bytes, String> {
     let header = view.checkpoint().header();
     let path = log::inclusion_proof(view, &TreeId::LEDGER, leaf_index, header.tree_size);
     let path = path.map_err(|error| error.to_string())?;

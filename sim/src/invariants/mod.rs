@@ -1,8 +1,10 @@
 //! What must be true whatever happened: one file each.
 
 pub mod a_chain_only_grows;
+pub mod a_leader_counts_only_its_own_term;
 pub mod acknowledged_is_never_lost;
 pub mod freshness_is_never_overstated;
+pub mod no_altered_proof_is_believed;
 pub mod no_reply_leaves_before_it_is_durable;
 pub mod no_two_certified_headers_conflict;
 pub mod one_vote_one_leader_one_cosignature;

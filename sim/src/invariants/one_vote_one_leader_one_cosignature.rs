@@ -37,6 +37,10 @@ impl Said {
         new
     }
 
+    pub fn leader_of(&self, term: u64) -> Option<u64> {
+        self.leaders.get(&term).copied()
+    }
+
     pub fn cosigned(&mut self, notes: &Notes, member: u64, height: u64, hash: &Bytes) {
         let first = self.cosigned.entry((member, height));
         let first = first.or_insert_with(|| hash.clone());

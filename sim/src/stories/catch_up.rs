@@ -7,6 +7,7 @@ use std::time::Duration;
 use cairn_proto::v1;
 use tokio::time::Instant;
 
+use crate::fuses::{Fuse, Moment};
 use crate::invariants::Violation;
 use crate::oracle::Oracle;
 use crate::storm::{begin, check};
@@ -84,6 +85,57 @@ pub async fn interrupted(world: Arc<World>, moment: u64) -> Result<bool, Violati
     world.settle().await?;
     check(&world, &oracle)?;
     Ok(left > old + 10)
+}
+
+/// How long an install may take to begin, or to get to an instant in it.
+const INSTALL_WITHIN: Duration = Duration::from_secs(10);
+
+/// An install meets power loss in one of its own steps, a leader that is gone in its middle, or
+/// power loss at any time; and then perhaps another.
+pub async fn aimed(world: Arc<World>) -> Result<(), Violation> {
+    let oracle = Oracle::default();
+    let id = away(&world, &oracle).await;
+    for _ in 0..world.rng.between(1, 2) {
+        world.try_start(id).await?;
+        trouble(&world, id).await;
+    }
+    world.settle().await?;
+    if !world.has_installed(id) {
+        return Err(Violation::of(NAME, "no copy was installed"));
+    }
+    check(&world, &oracle)
+}
+
+/// Once, somewhere in the install of `id`.
+pub async fn trouble(world: &World, id: u64) {
+    match world.rng.between(0, 4) {
+        0 => {
+            tokio::time::sleep(Duration::from_millis(world.rng.between(0, 1_500))).await;
+            world.crash(&[id], world.rng.per_mille(500)).await;
+        }
+        1 => {
+            let receives = async {
+                while !world.is_receiving(id) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let begun = tokio::time::timeout(INSTALL_WITHIN, receives).await;
+            if let (Ok(()), Some(leader)) = (begun, world.leader()) {
+                world.crash(&[leader], world.rng.per_mille(500)).await;
+                // Long enough for the others to elect another.
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+        }
+        number => {
+            let steps = usize::try_from(number - 2).unwrap();
+            let (node, moment) = (Some(id), Moment::INSTALL[steps]);
+            world.wires.fuses.set(Fuse { node, moment });
+            let blown = world.wires.fuses.blown();
+            let _ = tokio::time::timeout(INSTALL_WITHIN, blown).await;
+            world.wires.fuses.disarm();
+            world.reap_blown().await;
+        }
+    }
 }
 
 /// The state and the copies of a member that caught up fit together across power losses of all.

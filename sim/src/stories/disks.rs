@@ -107,6 +107,27 @@ pub async fn damage(world: Arc<World>) -> Result<(), Violation> {
     check(&world, &oracle)
 }
 
+/// Bug 7: a record of the leader's log is damaged where a member that was away needs it. The leader
+/// stops, or sends what it wrote; never something else.
+pub async fn log_damage(world: Arc<World>) -> Result<u64, Violation> {
+    begin(&world).await;
+    let oracle = Oracle::default();
+    let id = follower(&world);
+    world.crash(&[id], true).await;
+    let until = Instant::now() + Duration::from_millis(700);
+    let rng = world.rng.fork();
+    oracle.clone().client(world.clone(), 8, rng, until).await;
+    let leader = world.leader().unwrap();
+    for _ in 0..5 {
+        world.damage_log(leader, &world.rng);
+    }
+    world.start(id).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.settle().await?;
+    check(&world, &oracle)?;
+    Ok(oracle.acknowledged().len() as u64)
+}
+
 /// Bug 15: with a full disk a node refuses cleanly, and goes on when there is space.
 pub async fn full(world: Arc<World>) -> Result<(), Violation> {
     begin(&world).await;

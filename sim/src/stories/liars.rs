@@ -15,20 +15,22 @@ use cairn_proto::v1;
 use prost::Message as _;
 use tokio::time::Instant;
 
+use crate::fixture::CHECKPOINT_EVERY;
 use crate::invariants::{Violation, no_two_certified_headers_conflict, same_log_same_roots};
 use crate::notes::Mark;
 use crate::oracle::Oracle;
+use crate::planted::Planted;
 use crate::storm::{begin, check};
 use crate::wires::{Lie, Told, Twist};
 use crate::world::World;
 
-use super::catch_up::follower;
+use super::catch_up::{follower, write_beyond};
 
 const NAME: &str = "a_lie_gets_nothing";
 
 /// A leader that sends one entry to some followers and another to the rest, so that each story has
-/// half of the members.
-pub async fn two_faced_leader(world: &World) {
+/// half of the members. Who was deceived.
+pub async fn two_faced_leader(world: &World) -> BTreeSet<u64> {
     begin(world).await;
     let leader = world.core(1).unwrap().status().leader.unwrap();
     let others: Vec<u64> = world.ids().into_iter().filter(|id| *id != leader).collect();
@@ -38,12 +40,13 @@ pub async fn two_faced_leader(world: &World) {
     world.notes.fault("two-faced leader");
     world.wires.lie(Lie {
         from: leader,
-        to: deceived,
+        to: deceived.clone(),
         truth: truth.signed.encode_to_vec().into(),
         lie: lie.signed.encode_to_vec().into(),
     });
     world.core(leader).unwrap().submit(vec![truth]).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
+    deceived
 }
 
 /// How many alarms the members raised.
@@ -55,13 +58,70 @@ pub fn alarms(world: &World) -> u64 {
 
 /// Bug 18, seen by certificates alone: followers apply different blocks, which nobody certifies.
 pub async fn two_faced(world: Arc<World>) -> Result<(), Violation> {
-    two_faced_leader(&world).await;
-    let _ = same_log_same_roots::check(&world);
+    for id in two_faced_leader(&world).await {
+        world.set_deceived(id);
+    }
+    same_log_same_roots::check(&world)?;
     no_two_certified_headers_conflict::check(&world)?;
     if alarms(&world) == 0 {
         return Err(Violation::of(NAME, "nobody noticed"));
     }
     Ok(())
+}
+
+/// A leader deceives one member, which applies and signs a block that nobody else has, and is then
+/// away until only a copy helps it. The copy contradicts what it signed: it stops, and neither serves
+/// nor signs the other history. (Day-one bug 6.)
+pub async fn conflicting_copy(world: Arc<World>) -> Result<u64, Violation> {
+    begin(&world).await;
+    let oracle = Oracle::default();
+    let (leader, id) = (world.leader().unwrap(), follower(&world));
+    let (truth, lie) = (world.ledger.evidence(1, 7), world.ledger.evidence(1, 8));
+    world.notes.fault("two-faced leader");
+    world.set_deceived(id);
+    world.wires.lie(Lie {
+        from: leader,
+        to: [id].into(),
+        truth: truth.signed.encode_to_vec().into(),
+        lie: lie.signed.encode_to_vec().into(),
+    });
+    let core = world.core(id).unwrap();
+    world.core(leader).unwrap().submit(vec![truth]).await;
+    let signed = async {
+        loop {
+            let at = core.entry_status(&lie.id).map_or(0, |status| status.height);
+            if at > 0 && world.guarded(id) >= Some(at) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let signed = tokio::time::timeout(Duration::from_secs(3), signed).await;
+    let last = core.status().last_log_index.unwrap_or(0);
+    drop(core);
+    world.crash(&[id], false).await;
+    world.wires.honest();
+    if signed.is_ok() {
+        write_beyond(&world, &oracle, last + 10).await;
+        // It may refuse to start at all.
+        let stands = match world.start(id).await {
+            Err(_) => true,
+            Ok(()) => {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                let core = world.core(id).unwrap();
+                core.status().stopped.is_some()
+            }
+        };
+        if !stands {
+            let what = format!("{id} goes on with another history than the one it signed");
+            return Err(Violation::of("a_conflicting_copy_is_refused", what));
+        }
+        world.notes.mark(Mark::ConflictingCopyRefused);
+    }
+    world.retire(id).await;
+    world.settle().await?;
+    check(&world, &oracle)?;
+    Ok(oracle.acknowledged().len() as u64)
 }
 
 /// The same header with another time, cosigned with the member's own key.
@@ -178,7 +238,7 @@ pub async fn held_back(world: Arc<World>) -> Result<(), Violation> {
 pub async fn wrong_time(world: Arc<World>) -> Result<(), Violation> {
     const AHEAD_MS: i64 = 600_000;
     begin(&world).await;
-    if world.setup.planted == crate::planted::Planted::ClocksAgreeOnAWrongTime {
+    if world.setup.planted == Planted::ClocksAgreeOnAWrongTime {
         for id in world.ids() {
             world.set_skew(id, AHEAD_MS);
         }
@@ -221,6 +281,51 @@ pub async fn leader_ahead(world: Arc<World>) -> Result<(), Violation> {
     client.await.unwrap();
     world.settle().await?;
     check(&world, &oracle)
+}
+
+/// How many blocks may wait for a certificate: as many as the ledger lets pass without a checkpoint,
+/// and as many again until that one is certified.
+const MOST_UNCERTIFIED: u64 = 2 * CHECKPOINT_EVERY.0 as u64;
+
+/// Leaders that commit and never flag a checkpoint, all of them. The ledger makes some by itself, so
+/// the uncertified tail stays short and what is read is not old. (Day-one bug 28.)
+pub async fn never_flags(world: Arc<World>) -> Result<u64, Violation> {
+    world.notes.fault("checkpoints never flagged");
+    world.bend.unflagged.store(true, Ordering::Relaxed);
+    begin(&world).await;
+    let oracle = Oracle::default();
+    let until = Instant::now() + Duration::from_secs(20);
+    for name in 1..=2 {
+        let rng = world.rng.fork();
+        tokio::spawn(oracle.clone().client(world.clone(), name, rng, until));
+    }
+    let mut forced = 0;
+    while Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if world.rng.per_mille(20) {
+            let leader = world.leader().unwrap();
+            world.crash(&[leader], world.rng.per_mille(500)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            world.try_start(leader).await?;
+        }
+        for (id, core) in world.running() {
+            let status = core.status();
+            let certified = status.certified_height.unwrap_or(0);
+            forced = forced.max(certified);
+            if status.applied_height > certified + MOST_UNCERTIFIED {
+                let tip = status.applied_height;
+                let what = format!("at {id}, {tip} blocks, and {certified} of them certified");
+                return Err(Violation::of("the_uncertified_tail_is_bounded", what));
+            }
+        }
+    }
+    if forced > 0 {
+        world.notes.mark(Mark::CheckpointForced);
+    }
+    world.bend.unflagged.store(false, Ordering::Relaxed);
+    world.settle().await?;
+    check(&world, &oracle)?;
+    Ok(oracle.acknowledged().len() as u64)
 }
 
 /// What followers tolerate, and what honest clocks may differ in.

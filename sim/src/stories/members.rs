@@ -20,7 +20,11 @@ const NAME: &str = "members_follow_the_epochs";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `holds`; `what` says what did not come.
-async fn until(world: &World, what: &str, holds: impl Fn(&World) -> bool) -> Result<(), Violation> {
+pub async fn until(
+    world: &World,
+    what: &str,
+    holds: impl Fn(&World) -> bool,
+) -> Result<(), Violation> {
     let deadline = Instant::now() + PATIENCE;
     while !holds(world) {
         if Instant::now() > deadline {
@@ -38,7 +42,11 @@ async fn until(world: &World, what: &str, holds: impl Fn(&World) -> bool) -> Res
 }
 
 /// Submits until the change has its outcome, which must be an acceptance.
-async fn accepted(world: &World, next: &v1::MemberSet, signers: &[u64]) -> Result<(), Violation> {
+pub async fn accepted(
+    world: &World,
+    next: &v1::MemberSet,
+    signers: &[u64],
+) -> Result<(), Violation> {
     let entry = world.ledger.change(next, signers);
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -97,7 +105,7 @@ async fn trouble(world: &World) -> Result<(), Violation> {
 }
 
 /// Every node that runs has these voters and no learner, and knows this epoch.
-fn agreed(world: &World, epoch: u64, members: &[u64]) -> bool {
+pub fn agreed(world: &World, epoch: u64, members: &[u64]) -> bool {
     let expected: BTreeSet<u64> = members.iter().copied().collect();
     world.running().iter().all(|(_, core)| {
         let (configs, nodes) = core.raft_members();
@@ -107,7 +115,7 @@ fn agreed(world: &World, epoch: u64, members: &[u64]) -> bool {
     })
 }
 
-fn certified_by(core: &Core) -> (u64, BTreeSet<Vec<u8>>) {
+pub fn certified_by(core: &Core) -> (u64, BTreeSet<Vec<u8>>) {
     let certified = core.certified().borrow().clone();
     let certified = certified.unwrap();
     let signers = certified.signers().map(|m| m.cosign_key.to_vec());

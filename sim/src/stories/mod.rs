@@ -7,6 +7,7 @@ pub mod catch_up;
 pub mod disks;
 pub mod liars;
 pub mod members;
+pub mod newcomer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::storm;
 use crate::world::{Ran, Setup, World, simulate_noted};
 
 /// One of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Story {
     Storm,
     Members,
@@ -34,10 +35,14 @@ pub enum Story {
     HeldBack,
     WrongTime,
     LeaderAhead,
+    Newcomer,
+    LogDamage,
+    NeverFlags,
+    ConflictingCopy,
 }
 
 /// What the seeds of a campaign tell, in turns.
-const TURNS: [Story; 16] = [
+const TURNS: [Story; 24] = [
     Story::Storm,
     Story::Members,
     Story::Storm,
@@ -54,6 +59,14 @@ const TURNS: [Story; 16] = [
     Story::Damage,
     Story::LeaderAhead,
     Story::PowerLoss,
+    Story::Newcomer,
+    Story::LogDamage,
+    Story::Newcomer,
+    Story::NeverFlags,
+    Story::ConflictingCopy,
+    Story::TwoFacedLeader,
+    Story::LostTail,
+    Story::FailedSync,
 ];
 
 impl Story {
@@ -68,12 +81,7 @@ impl Story {
             Story::Storm => storm::storm(world).await,
             Story::Members => members::story(world).await.map(|()| 0),
             Story::CatchUp => catch_up::behind_the_purge(world).await.map(|()| 0),
-            Story::Interrupted => {
-                // The instants around the pointer's move are few and matter most.
-                let first = if world.rng.per_mille(500) { 28 } else { 0 };
-                let moment = world.rng.between(first, 31);
-                catch_up::interrupted(world, moment).await.map(|_| 0)
-            }
+            Story::Interrupted => catch_up::aimed(world).await.map(|()| 0),
             Story::PowerLoss => disks::power_loss(world).await.map(|()| 1),
             Story::LostTail => disks::lost_tail(world).await.map(|()| 0),
             Story::Damage => disks::damage(world).await.map(|()| 0),
@@ -84,6 +92,10 @@ impl Story {
             Story::HeldBack => liars::held_back(world).await.map(|()| 0),
             Story::WrongTime => liars::wrong_time(world).await.map(|()| 0),
             Story::LeaderAhead => liars::leader_ahead(world).await.map(|()| 0),
+            Story::Newcomer => newcomer::by_copy(world).await,
+            Story::LogDamage => disks::log_damage(world).await,
+            Story::ConflictingCopy => liars::conflicting_copy(world).await,
+            Story::NeverFlags => liars::never_flags(world).await,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use cairn_sim::logs;
 use cairn_sim::stories::catch_up::{altered, behind_the_purge, copy_gone, interrupted};
+use cairn_sim::stories::liars::conflicting_copy;
 use cairn_sim::world::{Setup, simulate};
 
 #[test]
@@ -40,4 +41,11 @@ fn a_member_whose_copy_is_gone_after_an_install_makes_another_from_its_state() {
 fn a_copy_that_was_altered_on_its_way_is_never_believed() {
     logs();
     simulate(13, Setup::FOUR, altered).0.unwrap();
+}
+
+#[test]
+fn a_copy_that_contradicts_what_a_member_signed_stops_it_day_one_6() {
+    logs();
+    let acknowledged = simulate(14, Setup::FOUR, conflicting_copy).0.unwrap();
+    assert!(acknowledged > 0);
 }

@@ -3,6 +3,7 @@
 
 use cairn_sim::logs;
 use cairn_sim::stories::members::{away, story};
+use cairn_sim::stories::newcomer::by_copy;
 use cairn_sim::world::{Setup, simulate};
 
 #[test]
@@ -27,6 +28,15 @@ fn a_node_that_was_away_follows_the_members() {
     logs();
     for seed in 0..2 {
         let (outcome, _) = simulate(seed, Setup::FOUR, away);
+        outcome.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+    }
+}
+
+#[test]
+fn a_member_that_needs_a_copy_across_a_change_of_members_ends_where_all_are_day_one_5() {
+    logs();
+    for seed in 0..4 {
+        let (outcome, _) = simulate(seed, Setup::FOUR, by_copy);
         outcome.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     }
 }

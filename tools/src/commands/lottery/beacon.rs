@@ -4,21 +4,19 @@
 //! in only once the chain itself shows that the close was public before the round could be known.
 //! The chain shows that with the certificate of a checkpoint stamped after the close, which a later
 //! block carries; where nobody else writes, this command writes notes until it is so. What stays
-//! out: fetching a public beacon's round. A file brings it.
+//! out: where the round comes from (`round`).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cairn_ledger::canonical;
 use cairn_ledger::hash::{self, Hash};
-use cairn_ledger::lottery::beacon;
-use cairn_ledger::lottery::bls::SeedSecret;
 use cairn_proto::v1::{self, EntryKind, LotteryStage, Visibility, WaitFor};
 use clap::Args;
 use ed25519_dalek::SigningKey;
-use serde::Deserialize;
 
 use super::facts::{Facts, recorded};
+use super::round::Source;
 use super::state::{Proven, has_passed, stage_in_words};
 use super::steps;
 use crate::cli::Global;
@@ -27,10 +25,6 @@ use crate::output::timestamp;
 use crate::session::{Session, parse_hash, sign_entry};
 use crate::{key_file, progress, system};
 
-/// What everything that comes of a `--dev-key` is labelled with.
-const DEVELOPMENT: &str = "development beacon, not a public one";
-/// What a round from a file is labelled with.
-const HANDED_IN: &str = "handed in from a file, verified under the beacon's key in the rules";
 /// Waits this much past a time on this machine's clock, so that the leader's shows it too.
 pub(super) const CLOCK_MARGIN_MS: u64 = 50;
 /// The pause between two notes of the close.
@@ -49,11 +43,15 @@ pub struct Beacon {
     #[arg(long, value_name = "FILE")]
     author_key: PathBuf,
     /// Sign the round with this seed key: a development beacon, not a public one
-    #[arg(long, value_name = "FILE", required_unless_present = "from_file")]
+    #[arg(long, value_name = "FILE")]
     dev_key: Option<PathBuf>,
     /// The round of a public beacon, as JSON: {"round": N, "signature": "HEX"}
     #[arg(long, value_name = "FILE", conflicts_with = "dev_key")]
     from_file: Option<PathBuf>,
+    /// Fetch the round from a relay of the public beacon, whose rounds are at URL/public/N
+    #[arg(long, value_name = "URL", conflicts_with_all = ["dev_key", "from_file"],
+          required_unless_present_any = ["dev_key", "from_file"])]
+    url: Option<String>,
     /// Rehearsals: sign the pinned round before its time, as no public beacon would
     #[arg(long, requires = "dev_key")]
     early: bool,
@@ -118,7 +116,7 @@ fn expect_beacon(lottery: &Proven) -> Result<(), Failure> {
 /// Hands in the pinned round, when its time has come.
 pub async fn run(global: &Global, args: Beacon) -> Result<(), Failure> {
     let author = key_file::author(&args.author_key)?;
-    let source = Source::open(&args)?;
+    let source = Source::open(args.dev_key.as_deref(), args.from_file.as_deref(), args.url)?;
     let session = Session::connect(global).await?;
     let lottery = Proven::read_in(&session, &args.id, LotteryStage::Contributing).await?;
     expect_beacon(&lottery)?;
@@ -131,7 +129,7 @@ pub async fn run(global: &Global, args: Beacon) -> Result<(), Failure> {
     }
 
     let round = lottery.state.beacon_round;
-    let signature = source.signature(round);
+    let signature = source.signature(&lottery, session.timeout()).await?;
     let body = canonical::encode(&v1::BeaconRound {
         lottery_id: args.id.to_bytes(),
         attempt: lottery.state.attempt,
@@ -153,89 +151,6 @@ pub async fn run(global: &Global, args: Beacon) -> Result<(), Failure> {
         .with("seed", hex::encode(&lottery.state.seed))
         .print(global);
     Ok(())
-}
-
-/// Where the round comes from.
-enum Source {
-    Development(SeedSecret),
-    File { round: u64, signature: [u8; 48] },
-}
-
-impl Source {
-    fn open(args: &Beacon) -> Result<Source, Failure> {
-        match (&args.dev_key, &args.from_file) {
-            (Some(path), _) => key_file::seed(path).map(Source::Development),
-            (None, Some(path)) => read_round(path),
-            (None, None) => Err(Failure::Usage("give --dev-key or --from-file".to_owned())),
-        }
-    }
-
-    /// Whether this is the lottery's beacon, before anybody waits for it.
-    fn check(&self, lottery: &Proven) -> Result<(), Failure> {
-        let (id, pinned) = (lottery.id, lottery.state.beacon_round);
-        let chain = lottery.beacon()?;
-        match self {
-            Source::Development(secret) => {
-                if secret.public_key().as_slice() == chain.public_key {
-                    return Ok(());
-                }
-                Err(Failure::Failed(format!(
-                    "the rules of lottery {id} name another beacon than this --dev-key; a public \
-                     beacon's round is handed in with --from-file"
-                )))
-            }
-            Source::File { round, .. } if *round != pinned => Err(Failure::Failed(format!(
-                "this file has round {round}, and lottery {id} pinned round {pinned}"
-            ))),
-            Source::File { round, signature } => beacon::verify_round(chain, *round, signature)
-                .map(drop)
-                .map_err(|error| Failure::Failed(error.to_string())),
-        }
-    }
-
-    fn signature(&self, round: u64) -> [u8; 48] {
-        match self {
-            Source::Development(secret) => beacon::sign_round(secret, round),
-            Source::File { signature, .. } => *signature,
-        }
-    }
-
-    fn label(&self) -> &'static str {
-        match self {
-            Source::Development(_) => DEVELOPMENT,
-            Source::File { .. } => HANDED_IN,
-        }
-    }
-}
-
-/// A round as drand's HTTP relays give it.
-#[derive(Debug, Deserialize)]
-struct RoundFile {
-    round: u64,
-    signature: String,
-    /// Redundant; if it is there it must be right.
-    randomness: Option<String>,
-}
-
-fn read_round(path: &Path) -> Result<Source, Failure> {
-    let wrong =
-        |what: &dyn std::fmt::Display| Failure::Failed(format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    parse_round(&text).map_err(|what| wrong(&what))
-}
-
-fn parse_round(text: &str) -> Result<Source, String> {
-    let file: RoundFile = serde_json::from_str(text)
-        .map_err(|e| format!("expected {{\"round\": N, \"signature\": \"HEX\"}}: {e}"))?;
-    let mut signature = [0; 48];
-    hex::decode_to_slice(&file.signature, &mut signature)
-        .map_err(|_| "the signature is not 96 hex digits, a compressed point in G1")?;
-    let randomness = hex::encode(beacon::randomness(&signature));
-    if file.randomness.is_some_and(|given| given != randomness) {
-        return Err("the randomness is not the SHA-256 of the signature".to_owned());
-    }
-    let round = file.round;
-    Ok(Source::File { round, signature })
 }
 
 /// Writes notes until the chain carries a certificate that shows the close in time. Gives how many
@@ -316,40 +231,4 @@ pub(super) async fn wait(global: &Global, what: &'static str, at_ms: u64) {
         bar.set_position(total - left().as_secs().min(total));
     }
     bar.finish();
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn round(json: &str) -> Result<(u64, [u8; 48]), String> {
-        match parse_round(json)? {
-            Source::File { round, signature } => Ok((round, signature)),
-            Source::Development(_) => Err("a key".to_owned()),
-        }
-    }
-
-    #[test]
-    fn a_round_is_read_as_relays_give_it() {
-        let signature = [7; 48];
-        let hex = hex::encode(signature);
-        let plain = format!(r#"{{"round": 9, "signature": "{hex}"}}"#);
-        assert_eq!(round(&plain), Ok((9, signature)));
-        let randomness = hex::encode(beacon::randomness(&signature));
-        let full = |randomness: &str| {
-            format!(r#"{{"round": 9, "signature": "{hex}", "randomness": "{randomness}", "x": 1}}"#)
-        };
-        assert_eq!(round(&full(&randomness)), Ok((9, signature)));
-        let wrong = round(&full(&"00".repeat(32))).unwrap_err();
-        assert!(wrong.contains("randomness"), "{wrong}");
-    }
-
-    #[test]
-    fn the_uncompressed_form_and_other_files_are_refused() {
-        let long = format!(r#"{{"round": 9, "signature": "{}"}}"#, "00".repeat(96));
-        assert!(round(&long).unwrap_err().contains("96 hex digits"));
-        assert!(round("{}").unwrap_err().contains("missing field"));
-        assert!(round("round 9").is_err());
-    }
 }

@@ -35,6 +35,7 @@ mod report;
 mod resident_id;
 mod results;
 mod roster;
+mod round;
 mod rules_file;
 mod show;
 mod standing;
@@ -159,6 +160,7 @@ writes the blocks that show it.")]
     #[command(after_help = "\
 Examples:
   cairn lottery beacon ID --author-key notary.key --from-file round.json
+  cairn lottery beacon ID --author-key notary.key --url https://api.drand.sh/CHAIN-HASH
   cairn lottery beacon ID --author-key notary.key --dev-key beacon.key
 
 With a public beacon: run `cairn lottery close` first, and this one when the round is out. With
