@@ -12,8 +12,8 @@ use bytes::Bytes;
 use cairn_consensus::{Core, SubmitRefused};
 use cairn_ledger::admission::{self, AdmissionError, Admitted};
 use cairn_ledger::apply::AUTHOR_NAMESPACE;
-use cairn_ledger::genesis::Chain;
 use cairn_ledger::canonical;
+use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::prove;
 use cairn_ledger::map;
@@ -184,10 +184,7 @@ impl Submission {
 
     /// Queues a batch, in order, and returns what was queued and what ended it. Behind a refused
     /// entry nothing is queued.
-    async fn enqueue(
-        &self,
-        batch: Vec<v1::SubmitEntriesRequest>,
-    ) -> (Vec<Queued>, Option<Ended>) {
+    async fn enqueue(&self, batch: Vec<v1::SubmitEntriesRequest>) -> (Vec<Queued>, Option<Ended>) {
         let mut ended = None;
         let mut admitted = Vec::with_capacity(batch.len());
         for request in batch {
