@@ -5,7 +5,7 @@
 //! of members in force sign, and only enough of them hand in. What stays out: what a draft says
 //! (`commands`), and whether it is allowed, which the rules decide.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cairn_ledger::canonical;
@@ -14,6 +14,7 @@ use cairn_ledger::members;
 use cairn_ledger::policy;
 use cairn_proto::schema::Described;
 use cairn_proto::v1;
+use clap::Args;
 use ed25519_dalek::SigningKey;
 use prost::Message;
 
@@ -25,6 +26,17 @@ use crate::system;
 
 /// What a draft's file begins with.
 const MAGIC: &[u8] = b"cairn-draft-v1\n";
+
+/// What approving a draft takes, whatever it says.
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The draft, which gets the signature
+    #[arg(value_name = "DRAFT")]
+    pub draft: PathBuf,
+    /// The key file of a member's office
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+}
 
 /// The certified set that certifies the next block.
 pub async fn in_force(session: &Session) -> Result<v1::MemberSet, Failure> {
@@ -171,20 +183,29 @@ pub fn enough_offices(
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn member(raft_id: u8) -> v1::Member {
+    /// The office key of a member.
+    pub fn office_of(raft_id: u64) -> SigningKey {
+        SigningKey::from_bytes(&[u8::try_from(raft_id).unwrap(); 32])
+    }
+
+    /// A member.
+    pub fn member(raft_id: u64) -> v1::Member {
+        let office_key = office_of(raft_id).verifying_key().to_bytes().to_vec();
         v1::Member {
-            raft_id: raft_id.into(),
+            raft_id,
             institution: format!("institution {raft_id}"),
             role: if raft_id.is_multiple_of(2) { 1 } else { 2 },
-            office_key: vec![raft_id; 32].into(),
+            cosign_key: vec![raft_id as u8; 32].into(),
+            office_key: office_key.into(),
             ..v1::Member::default()
         }
     }
 
-    fn in_force() -> v1::MemberSet {
+    /// Four members, of whom three are needed, in two roles.
+    pub fn in_force() -> v1::MemberSet {
         v1::MemberSet {
             epoch: 4,
             members: (1..=4).map(member).collect(),
@@ -196,7 +217,7 @@ mod tests {
         }
     }
 
-    fn draft(kind: v1::EntryKind, signers: &[u8]) -> v1::SignedEntry {
+    fn draft(kind: v1::EntryKind, signers: &[u64]) -> v1::SignedEntry {
         let body = canonical::encode(&v1::LotteryVoid {
             attempt: 1,
             ..Default::default()
@@ -206,8 +227,8 @@ mod tests {
             ..v1::Envelope::default()
         };
         envelope.set_kind(kind);
-        let sign = |id: &u8| v1::Signature {
-            public_key: vec![*id; 32].into(),
+        let sign = |id: &u64| v1::Signature {
+            public_key: office_of(*id).verifying_key().to_bytes().to_vec().into(),
             ..v1::Signature::default()
         };
         v1::SignedEntry {
@@ -220,7 +241,7 @@ mod tests {
     #[test]
     fn only_offices_and_enough_of_them_hand_a_draft_in() {
         let (old, kind) = (in_force(), v1::EntryKind::LotteryVoid);
-        let judged = |signers: &[u8]| enough_offices(&old, &draft(kind, signers), "cairn approve");
+        let judged = |signers: &[u64]| enough_offices(&old, &draft(kind, signers), "cairn approve");
         assert!(judged(&[1, 2, 3]).is_ok());
         assert!(judged(&[1, 2, 3, 4]).is_ok());
         let few = judged(&[1, 2]).unwrap_err();

@@ -43,7 +43,7 @@ Where the chain itself shows that the close was not certified in time, no docume
     Propose(Propose),
     /// Show what a draft ends, and sign it with one more office's key
     #[command(after_help = "Example:\n  cairn lottery void approve void.draft --key notary.key")]
-    Approve(Approve),
+    Approve(drafts::Approve),
     /// Hand in a draft that enough offices have signed
     #[command(after_help = "Example:\n  cairn lottery void submit void.draft")]
     Submit {
@@ -75,17 +75,6 @@ pub struct Propose {
     /// Where the draft is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-}
-
-/// `cairn lottery void approve`
-#[derive(Debug, Args)]
-pub struct Approve {
-    /// The draft, which gets the signature
-    #[arg(value_name = "DRAFT")]
-    draft: PathBuf,
-    /// The key file of a member's office
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
 }
 
 /// Runs a command.

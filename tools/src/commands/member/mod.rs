@@ -62,7 +62,7 @@ pub enum Command {
         after_help = "Example:\n  cairn member approve change.draft --key institute.key --genesis \
                       genesis.bin"
     )]
-    Approve(Approve),
+    Approve(drafts::Approve),
     /// Hand in a draft that enough offices have signed
     #[command(after_help = "Example:\n  cairn member submit change.draft --genesis genesis.bin")]
     Submit {
@@ -84,17 +84,6 @@ pub struct Propose {
     /// Where the draft is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-}
-
-/// `cairn member approve`
-#[derive(Debug, Args)]
-pub struct Approve {
-    /// The draft, which gets the signature
-    #[arg(value_name = "DRAFT")]
-    draft: PathBuf,
-    /// The key file of a member's office
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
 }
 
 /// Runs a command.
@@ -178,37 +167,8 @@ impl Recorded {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use ed25519_dalek::SigningKey;
-
     use super::*;
-
-    fn office_of(raft_id: u64) -> SigningKey {
-        SigningKey::from_bytes(&[u8::try_from(raft_id).unwrap(); 32])
-    }
-
-    fn member(raft_id: u64) -> v1::Member {
-        let office_key = office_of(raft_id).verifying_key().to_bytes().to_vec();
-        v1::Member {
-            raft_id,
-            institution: format!("institution {raft_id}"),
-            role: if raft_id.is_multiple_of(2) { 1 } else { 2 },
-            cosign_key: vec![raft_id as u8; 32].into(),
-            office_key: office_key.into(),
-            ..v1::Member::default()
-        }
-    }
-
-    fn in_force() -> v1::MemberSet {
-        v1::MemberSet {
-            epoch: 4,
-            members: (1..=4).map(member).collect(),
-            policy: Some(v1::QuorumPolicy {
-                threshold: 3,
-                min_roles: 2,
-                detect_only: false,
-            }),
-        }
-    }
+    use crate::drafts::tests::{in_force, member, office_of};
 
     fn draft_of(next: v1::MemberSet, signers: &[u64]) -> v1::SignedEntry {
         let body = canonical::encode(&v1::MembershipChange {
