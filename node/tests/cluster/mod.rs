@@ -360,6 +360,15 @@ impl Cluster {
         fs::read_to_string(&self.nodes[index(id)].log).unwrap()
     }
 
+    /// Waits until the node has said `words`.
+    pub async fn says(&self, id: u8, words: &str) {
+        let began = Instant::now();
+        while !self.log(id).contains(words) {
+            assert!(began.elapsed() < PATIENCE, "{}", self.log(id));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The node's data folder.
     pub fn data(&self, id: u8) -> PathBuf {
         self.nodes[index(id)].config.with_file_name("data")
