@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use cairn_ledger::{apply, rooms};
 use cairn_storage::disk::{Batch, Disk, DiskError, Durability};
 use cairn_storage::generations::{CopyFile, Generations};
-use cairn_storage::{SimDisk, SimGenerations};
+use cairn_storage::{SimDisk, SimGenerations, StateStore};
 use tokio::time::Instant;
 
 use crate::bends;
@@ -109,9 +110,31 @@ impl BentGenerations {
     }
 }
 
+/// What a start must not find: the height of some blocks ago, and all else as it was.
+fn with_an_older_tip(disk: SimDisk) -> Result<SimDisk, DiskError> {
+    const BLOCKS: u64 = 3;
+    let state = StateStore::new_unchecked(Arc::new(disk.clone()));
+    let tip = rooms::key(rooms::TIP, &[]);
+    if let Ok(Some(newest)) = apply::tip(&state)
+        && let Some(height) = newest.header.height.checked_sub(BLOCKS)
+        && let Ok(Some(older)) = apply::header_at(&state, height)
+    {
+        let checkpoint = newest.last_checkpoint_height.min(height).to_be_bytes();
+        let time = newest.last_checkpoint_ms.to_be_bytes();
+        let mut batch = Batch::new();
+        batch.put(tip, [&checkpoint, &time, &older[..]].concat());
+        disk.write(&batch, Durability::Synced)?;
+    }
+    Ok(disk)
+}
+
 impl Generations for BentGenerations {
     fn current(&self) -> Result<Arc<dyn Disk>, DiskError> {
-        Ok(self.bend(self.disks.current()?))
+        let disk = self.disks.current()?;
+        Ok(match self.bend.planted {
+            Planted::TipGoesBack => self.bent(with_an_older_tip(self.disks.disk())?),
+            _ => self.bend(disk),
+        })
     }
 
     fn begin(&self) -> Result<Arc<dyn Disk>, DiskError> {

@@ -3,9 +3,7 @@
 //!
 //! What holds here: a planted bug is a field of the simulation's setup; no node has a switch for it.
 //! A bug counts as caught only where the same seed without it is good. The numbers are those of the
-//! list of day-one bugs. Not here: 10 has no bug of its own (`a_chain_only_grows` looks after every
-//! story; `a_generation_replaces_the_state_at_one_instant_or_not_at_all_day_one_9` and the sign
-//! guard's tests hold the parts); of 21, who may dial, which is the transport's
+//! list of day-one bugs. Not here: of 21, who may dial, which is the transport's
 //! (`a_fifth_member_comes_in_and_certifies_and_one_that_left_is_not_heard_day_one_21`); 22 and 23,
 //! which need backups and two versions of the program; 24 to 27, which are rules and signatures, with
 //! their tests in `ledger`.
@@ -32,6 +30,8 @@ pub enum Planted {
     FullDiskDropsWrites,
     /// A block's writes and Raft's position are two batches.
     BlockInTwoBatches,
+    /// After a start the height is that of some blocks ago, and all else is what it was.
+    TipGoesBack,
     /// A received state is copied over the old one, key by key.
     InstallInPlace,
     /// What cannot be read reads as absent.
@@ -173,6 +173,13 @@ pub fn table() -> Vec<Bug> {
             "an install that is not atomic",
             Story::Interrupted,
             30,
+        ),
+        bug(
+            Planted::TipGoesBack,
+            10,
+            "the height goes down after a crash",
+            Story::Storm,
+            10,
         ),
         bug(
             Planted::DedupeForgets,
