@@ -22,8 +22,8 @@ use crate::state::{MemoryState, Overlay, StateError, StateRead, Writes};
 use crate::{canonical, code, evidence, lottery, map, members, rooms};
 
 pub use ctx::Ctx;
-pub(crate) use read::signed_entry;
 pub use read::{EntryOutcome, Tip, entry_outcome, header_at, read_block, read_entry, tip};
+pub(crate) use read::{Recorded, recorded, signed_entry};
 
 /// The map's namespace of registered authors; the key is the public key.
 pub const AUTHOR_NAMESPACE: &str = "author";
@@ -390,9 +390,19 @@ fn decide<S: StateRead + ?Sized>(
         | EntryKind::Redemption => lottery::rules::apply_entry(ctx, entry, leaf_index),
         EntryKind::MembershipChange => members::apply_entry(ctx, entry),
         EntryKind::Evidence => evidence::apply_entry(ctx, entry, leaf_index),
-        EntryKind::CodeIssue | EntryKind::StatusOrder | EntryKind::StatusChunk => {
-            code::rules::apply_entry(ctx, entry, leaf_index)
-        }
+        EntryKind::CodeIssue
+        | EntryKind::StatusOrder
+        | EntryKind::StatusChunk
+        | EntryKind::MandateGrant
+        | EntryKind::MandateRevoke
+        | EntryKind::RegionRule
+        | EntryKind::CheckIn
+        | EntryKind::Appeal
+        | EntryKind::Decision
+        | EntryKind::BodyErasure
+        | EntryKind::Recognition
+        | EntryKind::RecognitionRevoke
+        | EntryKind::OrderRefusal => code::rules::apply_entry(ctx, entry, leaf_index),
     }
 }
 

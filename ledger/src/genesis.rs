@@ -5,9 +5,11 @@
 //! genesis that passed every check.
 
 use bytes::Bytes;
-use cairn_proto::v1::{self, CodeStatus, Role};
+use cairn_proto::v1::{self, Role};
 
+use crate::admission::MAX_SIGNATURES;
 use crate::canonical::{self, CanonicalError};
+use crate::code::rules::mandate_problem;
 use crate::entry;
 use crate::hash::{Domain, Hash};
 use crate::lottery::seed;
@@ -86,6 +88,7 @@ impl Chain {
         let limits = check_limits(&genesis)?;
         check_authors(&genesis)?;
         check_mandates(&genesis)?;
+        check_mandate_policy(&genesis)?;
         Ok(Chain {
             id: chain_id(bytes),
             bytes: Bytes::copy_from_slice(bytes),
@@ -300,32 +303,37 @@ fn check_mandates(genesis: &v1::Genesis) -> Result<(), GenesisError> {
             || at("authority"),
             "is no author with the role authority",
         )?;
-        check(text(&mandate.region), || at("region"), "must be set")?;
-        check(
-            mandate.reasons.iter().all(|reason| text(reason))
-                && mandate.reasons.is_sorted_by(|a, b| a < b),
-            || at("reasons"),
-            "must ascend, each once",
-        )?;
-        check(
-            mandate.statuses.is_sorted_by(|a, b| a < b)
-                && !mandate.statuses.contains(&(CodeStatus::Unspecified as i32)),
-            || at("statuses"),
-            "must ascend, each once",
-        )?;
-        let from_another_role =
-            |key: &Bytes| role_of(key).is_some_and(|role| role != Role::Authority);
-        check(
-            mandate.approvers.is_sorted_by(|a, b| a < b)
-                && mandate.approvers.iter().all(from_another_role),
-            || at("approvers"),
-            "must ascend and be authors of another role",
-        )?;
+        if let Some((field, problem)) = mandate_problem(mandate) {
+            check(false, || at(field), problem)?;
+        }
     }
     check(
         mandates.is_sorted_by(|a, b| (&a.authority, &a.region) < (&b.authority, &b.region)),
         || "mandates".to_owned(),
         "must ascend by authority and region",
+    )
+}
+
+fn check_mandate_policy(genesis: &v1::Genesis) -> Result<(), GenesisError> {
+    let Some(policy) = &genesis.mandate_policy else {
+        return Ok(());
+    };
+    let granters = &policy.granters;
+    let may_grant = |key: &Bytes| {
+        let author = genesis.authors.iter().find(|a| a.public_key == key);
+        author.is_some_and(|author| author.role() != Role::Authority)
+    };
+    check(
+        (1..=MAX_SIGNATURES).contains(&granters.len())
+            && granters.is_sorted_by(|a, b| a < b)
+            && granters.iter().all(may_grant),
+        || "mandate_policy.granters".to_owned(),
+        "must ascend and be authors of another role than authority",
+    )?;
+    check(
+        (1..=granters.len() as u64).contains(&u64::from(policy.required)),
+        || "mandate_policy.required".to_owned(),
+        "must be from 1 to the number of granters",
     )
 }
 

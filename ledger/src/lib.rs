@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod apply;
+pub mod base45;
 pub mod canonical;
 pub mod checkpoint;
 pub mod code;
@@ -20,10 +21,12 @@ pub mod log;
 pub mod lottery;
 pub mod map;
 pub mod members;
+pub mod pass;
 pub mod policy;
 pub mod rooms;
 mod rule;
 pub mod state;
+pub mod trust;
 pub mod verify;
 
 #[cfg(test)]

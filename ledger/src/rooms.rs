@@ -31,6 +31,8 @@ pub const RANKING: u8 = b'k';
 pub const RANK_OF: u8 = b'q';
 /// Lotteries in order of opening: leaf index (8) → lottery id.
 pub const LOTTERY_INDEX: u8 = b'y';
+/// Acts of authorities: public key (32) ‖ place in the authority's log (8) → AuthorityAct.
+pub const ACT: u8 = b'a';
 /// Changes of members: the new epoch (8) → EpochChange, once the chain carries its certificate.
 pub const EPOCH: u8 = b'm';
 

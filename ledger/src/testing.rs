@@ -80,16 +80,14 @@ pub fn genesis() -> v1::Genesis {
         reasons: vec!["contact".to_owned()],
         statuses: vec![1, 2, 3],
         max_duration_ms: 0,
-        approvers: vec![],
+        approver_role: 0,
     };
-    let mut approvers = vec![public(HEALTH), public(OTHER_HEALTH)];
-    approvers.sort();
     let approved = v1::Mandate {
         region: REGION.to_owned(),
         reasons: vec!["contact".to_owned(), "travel".to_owned()],
         statuses: vec![CodeStatus::Green as i32, CodeStatus::Yellow as i32],
         max_duration_ms: MAX_DURATION,
-        approvers,
+        approver_role: Role::Health as i32,
         ..free(AUTHORITY)
     };
     let mut mandates = vec![approved, free(AUTHORITY), free(OTHER_AUTHORITY)];
@@ -114,6 +112,8 @@ pub fn genesis() -> v1::Genesis {
     .map(author)
     .into();
     authors.sort_by(|a, b| a.public_key.cmp(&b.public_key));
+    let mut granters = vec![public(NOTARY), public(GOVERNMENT), public(INSTITUTE)];
+    granters.sort();
     v1::Genesis {
         name: "test".to_owned(),
         created_at_ms: START,
@@ -137,6 +137,10 @@ pub fn genesis() -> v1::Genesis {
         }),
         authors,
         mandates,
+        mandate_policy: Some(v1::MandatePolicy {
+            granters,
+            required: 2,
+        }),
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use cairn_ledger::canonical::{self, CanonicalError, Problem};
 use cairn_ledger::checkpoint::{self, CertifyError};
+use cairn_ledger::code::acts;
 use cairn_ledger::entry::{self, Draft};
 use cairn_ledger::epochs::Epochs;
 use cairn_ledger::genesis::{self, Chain};
@@ -26,7 +27,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 /// Every domain.
-const TAGS: [&str; 13] = [
+const TAGS: [&str; 14] = [
     "cairn v1 genesis",
     "cairn v1 members",
     "cairn v1 header",
@@ -40,6 +41,7 @@ const TAGS: [&str; 13] = [
     "cairn v1 seed contribution",
     "cairn v1 lottery seed",
     "cairn v1 ranking tree",
+    "cairn v1 code holder",
 ];
 
 /// Message, bytes, and why they are not canonical. In StatusOrder, 1 is a string, 4 an enum, 5 a
@@ -515,4 +517,42 @@ fn codes_are_hashed_and_lapse_as_stated() {
         let status = code::effective_status(&state, number(&v["at_ms"]));
         assert_eq!(v["status"], status.map_or(0, |status| status as i32));
     }
+}
+
+#[test]
+fn refused_changes_holders_and_acts_are_hashed_as_stated() {
+    let json = &vectors()["code"];
+    let refused: Vec<code::Refused> = list(&json["refused"])
+        .iter()
+        .map(|v| code::Refused {
+            code: hash(&v["code"]).0,
+            expected: number(&v["expected_sequence"]),
+            found: None,
+            reason: v1::RejectReason::try_from(number(&v["reason"]) as i32).unwrap(),
+        })
+        .collect();
+    assert_eq!(code::refused_root(&refused), hash(&json["refused_root"]));
+    let holder = &json["holder"];
+    let document = bytes(&holder["document_number"]);
+    let commitment = code::holder_commitment(&hash(&holder["salt"]).0, &document);
+    assert_eq!(commitment, hash(&holder["commitment"]));
+
+    let json = &json["acts"];
+    let shown: v1::ActRange = canonical::decode(&bytes(&json["shown"])).unwrap();
+    let log: v1::AuthorityLog = canonical::decode(&bytes(&json["log"])).unwrap();
+    let leaves: Vec<Hash> = list(&json["leaves"])
+        .iter()
+        .map(|leaf| log::leaf_hash(&bytes(leaf)))
+        .collect();
+    assert_eq!(log::root_of(&leaves), hash(&json["root"]));
+    assert_eq!(log.root, hash(&json["root"]).0[..]);
+    let at = |name: &str| number(&json[name]);
+    let window = (at("as_of_ms"), at("from_ms"), at("to_ms"));
+    let acts = acts::verify_window(&log, window.0, window.1, window.2, &shown).unwrap();
+    let indexes: Vec<u64> = acts.iter().map(|act| act.leaf_index).collect();
+    let expected: Vec<u64> = list(&json["inside"]).iter().map(number).collect();
+    assert_eq!(indexes, expected);
+    let mut without = shown.clone();
+    without.acts.remove(1);
+    assert!(acts::verify_window(&log, window.0, window.1, window.2, &without).is_err());
 }

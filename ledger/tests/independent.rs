@@ -86,7 +86,8 @@ const POLICY: &[Type] = &[U32, U32, BOOL];
 const MEMBER_SET: &[Type] = &[U64, RMessage(MEMBER), Message(POLICY)];
 const LIMITS: &[Type] = &[U32, U32, U32, U64, U32, U64];
 const AUTHOR: &[Type] = &[Bytes, Text, ROLE];
-const MANDATE: &[Type] = &[Bytes, Text, RText, REnum(UP_TO_3), U64, RBytes];
+const MANDATE: &[Type] = &[Bytes, Text, RText, REnum(UP_TO_3), U64, ROLE];
+const MANDATE_POLICY: &[Type] = &[RBytes, U32];
 const GENESIS: &[Type] = &[
     Text,
     U64,
@@ -95,6 +96,7 @@ const GENESIS: &[Type] = &[
     Message(LIMITS),
     RMessage(AUTHOR),
     RMessage(MANDATE),
+    Message(MANDATE_POLICY),
 ];
 
 /// The fields of a message that was walked, in their order.

@@ -91,6 +91,7 @@ impl Ledger {
             }),
             authors,
             mandates: Vec::new(),
+            mandate_policy: None,
         };
         let chain = Chain::from_bytes(&canonical::encode(&genesis)).unwrap();
         Self {

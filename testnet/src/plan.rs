@@ -103,6 +103,7 @@ struct GenesisPlan<'a> {
     member: Vec<MemberPlan<'a>>,
     author: Vec<AuthorPlan<'a>>,
     mandate: Vec<MandatePlan<'a>>,
+    mandate_policy: MandatePolicyPlan,
 }
 
 #[derive(Serialize)]
@@ -136,7 +137,13 @@ struct MandatePlan<'a> {
     reasons: [&'a str; 2],
     statuses: [&'a str; 3],
     max_duration_days: u64,
-    approvers: [String; 1],
+    approver_role: &'a str,
+}
+
+#[derive(Serialize)]
+struct MandatePolicyPlan {
+    granters: Vec<String>,
+    required: u32,
 }
 
 /// Makes keys, genesis and settings of a new cluster.
@@ -150,6 +157,8 @@ pub async fn prepare(
     let ids: Vec<u64> = institutions.iter().map(|i| i.raft_id).collect();
     layout.create(&ids)?;
     let (members, mut authors) = members(layout, cairn, institutions, seed).await?;
+    // The members' own offices grant mandates, two of them together.
+    let granters = authors.iter().map(|a| a.public_key.clone()).collect();
     let mut offices = Vec::new();
     for (name, purpose) in OFFICES {
         let key = keys::make(cairn, seed, purpose, &layout.key(name)).await?;
@@ -187,8 +196,12 @@ pub async fn prepare(
             reasons: REASONS,
             statuses: ["green", "yellow", "red"],
             max_duration_days: 30,
-            approvers: [office("health")?],
+            approver_role: "health",
         }],
+        mandate_policy: MandatePolicyPlan {
+            granters,
+            required: 2,
+        },
     };
     fs::write(layout.plan(), toml::to_string(&plan)?)?;
     let genesis = layout.genesis();

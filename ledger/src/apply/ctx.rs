@@ -53,6 +53,27 @@ impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
         }
     }
 
+    /// The map's values under `namespace` and each of `raws`, in their order, with one read.
+    pub fn map_get_many(
+        &self,
+        namespace: &str,
+        raws: &[[u8; 32]],
+    ) -> Result<Vec<Option<Bytes>>, StateError> {
+        let keys: Vec<Hash> = raws
+            .iter()
+            .map(|raw| map::map_key(namespace, raw))
+            .collect();
+        let mut found = map::get_many(self.state, &keys)?;
+        if !self.map_changes.is_empty() {
+            for (key, slot) in keys.iter().zip(&mut found) {
+                if let Some(value) = self.map_changes.get(key) {
+                    *slot = Some(value.clone());
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The map's message under `namespace` and `raw`.
     pub fn map_message<M: Message + Default>(
         &self,

@@ -187,6 +187,41 @@ pub fn read_entry<S: StateRead + ?Sized>(
     }))
 }
 
+/// An entry that an earlier block recorded, and where the state keeps it.
+pub(crate) struct Recorded {
+    /// Its record's key.
+    pub key: Vec<u8>,
+    /// The entry.
+    pub signed: v1::SignedEntry,
+    /// Whether it has a leaf of the log.
+    pub accepted: bool,
+}
+
+/// The entry `id`, accepted or refused, of a block below `height`.
+pub(crate) fn recorded<S: StateRead + ?Sized>(
+    state: &S,
+    id: &Hash,
+    height: u64,
+) -> Result<Option<Recorded>, StateError> {
+    let outcome = entry_outcome(state, id)?.filter(|outcome| outcome.height < height);
+    let Some(outcome) = outcome else {
+        return Ok(None);
+    };
+    let lost = |what: &str| corrupt(&format!("entry {id}"), what);
+    let block = bare_block(state, outcome.height)?.ok_or_else(|| lost("no block"))?;
+    let mut outcomes = (0u32..).zip(&block.outcomes);
+    let position = outcomes.find(|(_, outcome)| outcome.entry_id == id.0[..]);
+    let (position, _) = position.ok_or_else(|| lost("not in its block"))?;
+    let key = rooms::key(rooms::ENTRY, &[&place(outcome.height, position)]);
+    let signed = state.get(&key)?.ok_or_else(|| lost("no record"))?;
+    let signed = v1::SignedEntry::decode(signed).map_err(|e| lost(&e.to_string()))?;
+    Ok(Some(Recorded {
+        key,
+        signed,
+        accepted: outcome.rejected == 0,
+    }))
+}
+
 /// What a block decided about an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryOutcome {

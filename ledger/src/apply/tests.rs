@@ -50,9 +50,10 @@ fn the_genesis_block_is_a_checkpoint_with_authors_and_mandates() {
     }
     for mandate in &chain.genesis.mandates {
         let key = code::mandate_key(&mandate.authority, &mandate.region);
+        let state: v1::MandateState = ledger.map(code::MANDATE_NAMESPACE, &key).unwrap();
         assert_eq!(
-            ledger.map(code::MANDATE_NAMESPACE, &key).as_ref(),
-            Some(mandate)
+            (state.mandate.as_ref(), state.revoked),
+            (Some(mandate), false)
         );
     }
 }
@@ -371,6 +372,10 @@ fn order_to_approve(ledger: &Ledger) -> entry::Draft {
         appeal_contact: "12345".to_owned(),
         count: 1,
         changes_root: vec![4; 32].into(),
+        mode: v1::OrderMode::AllOrNothing as i32,
+        operator: "desk 7".to_owned(),
+        rule_version: "2022-06".to_owned(),
+        corrects: Bytes::new(),
     };
     ledger.draft(EntryKind::StatusOrder, &[], &body)
 }
@@ -702,6 +707,7 @@ fn entry_of(ledger: &Ledger, op: &Op, before: &[v1::SignedEntry]) -> v1::SignedE
                 region: FREE_REGION.to_owned(),
                 codes: [[*n; 32], [n.saturating_add(1); 32]].concat().into(),
                 valid_until_ms: ledger.now + 1_000_000,
+                holders: Bytes::new(),
             };
             ledger.compose(
                 ledger.draft(EntryKind::CodeIssue, &[], &body),

@@ -10,7 +10,8 @@ use super::*;
 fn survives_prost(bytes: &[u8]) -> bool {
     v1::StatusOrder::decode(bytes).is_ok_and(|m| {
         let known = |n: i32| v1::CodeStatus::try_from(n).is_ok();
-        m.encode_to_vec() == bytes && known(m.status) && known(m.on_lapse)
+        let mode = v1::OrderMode::try_from(m.mode).is_ok();
+        m.encode_to_vec() == bytes && known(m.status) && known(m.on_lapse) && mode
     })
 }
 
@@ -26,6 +27,7 @@ fn order() -> v1::StatusOrder {
         appeal_contact: "12345".to_owned(),
         count: 300,
         changes_root: vec![9; 32].into(),
+        ..Default::default()
     }
 }
 

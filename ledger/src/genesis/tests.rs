@@ -30,6 +30,10 @@ fn limits(genesis: &mut v1::Genesis) -> &mut v1::Limits {
     genesis.limits.as_mut().unwrap()
 }
 
+fn policy(genesis: &mut v1::Genesis) -> &mut v1::MandatePolicy {
+    genesis.mandate_policy.as_mut().unwrap()
+}
+
 fn seeded(member: &mut v1::Member, n: u8) {
     let secret = SeedSecret::from_key_material(&[n; 32]).unwrap();
     member.seed_key = seed::seed_key_public(&secret).to_vec().into();
@@ -54,7 +58,7 @@ fn a_sound_genesis_makes_a_chain_with_and_without_seed_keys() {
 fn every_field_that_cannot_work_is_refused_by_its_name() {
     type Change = fn(&mut v1::Genesis);
     let long = || "x".repeat(MAX_NAME + 1);
-    let cases: [(Change, &str); 42] = [
+    let cases: [(Change, &str); 47] = [
         (|g| g.name.clear(), "name or created_at_ms"),
         (
             |g| g.name = "x".repeat(MAX_NAME + 1),
@@ -158,13 +162,24 @@ fn every_field_that_cannot_work_is_refused_by_its_name() {
         ),
         (|g| g.mandates[0].statuses = vec![1, 1], "statuses"),
         (
-            |g| g.mandates[0].approvers = vec![public(AUTHORITY)],
-            "approvers",
+            |g| g.mandates[0].approver_role = Role::Authority as i32,
+            "approver_role",
         ),
         (
-            |g| g.mandates[0].approvers = vec![public(HEALTH), public(HEALTH)],
-            "approvers",
+            |g| policy(g).granters = vec![public(HEALTH), public(HEALTH)],
+            "mandate_policy.granters",
         ),
+        (
+            |g| policy(g).granters = vec![public(AUTHORITY)],
+            "mandate_policy.granters",
+        ),
+        (
+            |g| policy(g).granters = vec![public(STRANGER)],
+            "mandate_policy.granters",
+        ),
+        (|g| policy(g).granters.clear(), "mandate_policy.granters"),
+        (|g| policy(g).required = 0, "mandate_policy.required"),
+        (|g| policy(g).required = 4, "mandate_policy.required"),
         (|g| g.mandates.reverse(), "mandates"),
     ];
     for (at, (change, expected)) in cases.into_iter().enumerate() {
@@ -175,10 +190,6 @@ fn every_field_that_cannot_work_is_refused_by_its_name() {
         "institution or role"
     );
     assert_eq!(place(|g| g.mandates[0].reasons = vec![long()]), "reasons");
-    assert_eq!(
-        place(|g| g.mandates[0].approvers = vec![public(STRANGER)]),
-        "approvers"
-    );
     let GenesisError::Field { place, .. } = refused(|g| members(g)[2].role = 0) else {
         panic!("refused for another reason");
     };

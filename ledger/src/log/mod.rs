@@ -2,11 +2,12 @@
 //!
 //! A leaf is BLAKE3(0x00 ‖ data), a node BLAKE3(0x01 ‖ left ‖ right), the empty tree BLAKE3 of
 //! nothing. The state holds many such trees: the ledger's own, one for each roster and ranking, one
-//! for the orders of each authority; a [`TreeId`] tells them apart and is part of no hash. Trees
+//! for the acts of each authority; a [`TreeId`] tells them apart and is part of no hash. Trees
 //! only grow. Which sizes and roots are certified is not known here: the caller takes them from
 //! verified headers and map values.
 
 mod proof;
+mod range;
 mod tile;
 mod tree;
 
@@ -14,6 +15,7 @@ pub use proof::{
     LogError, MAX_PATH, ProofError, consistency_proof, inclusion_proof, read_path,
     verify_consistency, verify_inclusion,
 };
+pub use range::{prove_range, verify_range};
 pub use tree::{append, root, root_of};
 
 use std::fmt;
@@ -45,8 +47,8 @@ impl TreeId {
         TreeId::of(2, owner.as_bytes())
     }
 
-    /// The sub-log of an authority's orders.
-    pub fn orders_of(authority: &[u8; 32]) -> TreeId {
+    /// The log of an authority's acts.
+    pub fn acts_of(authority: &[u8; 32]) -> TreeId {
         TreeId::of(3, authority)
     }
 

@@ -332,7 +332,7 @@ fn trees_do_not_touch_each_other() {
     let ids = [
         TreeId::LEDGER,
         TreeId::roster(&Hash::ZERO),
-        TreeId::orders_of(&[0; 32]),
+        TreeId::acts_of(&[0; 32]),
         TreeId::ranking(&Hash::ZERO, 0, 1),
         TreeId::ranking(&Hash::ZERO, 1, 0),
     ];

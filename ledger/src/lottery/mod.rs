@@ -18,7 +18,6 @@
 //! last contributor knows the seed before giving the last part, and can choose to be named as the
 //! absentee instead: once for each attempt, and never unseen.
 
-mod base45;
 pub mod beacon;
 pub mod bls;
 pub mod check;

@@ -18,7 +18,7 @@
 //! are under the signature and not in the code: who scans it knows them. What stays out: whether
 //! the signature is good, and whether the row won.
 
-use super::base45;
+use crate::base45;
 use crate::hash::Hash;
 
 /// The first byte. Another layout gets another.

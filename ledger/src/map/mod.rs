@@ -15,8 +15,8 @@ mod proof;
 mod trie;
 
 pub use check::check;
-pub use proof::{ProofError, prove, verify};
-pub use trie::{get, update};
+pub use proof::{ProofError, implied_root, prove, verify};
+pub use trie::{get, get_many, update};
 
 use crate::hash::{Domain, Hash};
 

@@ -202,6 +202,19 @@ impl Way {
 
 /// What `proof` says about `key` under `root`: its value, or that it has none.
 pub fn verify(root: &Hash, key: &Hash, proof: &v1::MapProof) -> Result<Option<Bytes>, ProofError> {
+    let (computed, value) = implied_root(key, proof)?;
+    if computed != *root {
+        return Err(ProofError::WrongRoot {
+            computed,
+            expected: *root,
+        });
+    }
+    Ok(value)
+}
+
+/// The root that `proof` leads to, and what it says about `key`, which is worth nothing until that
+/// very root turns out to be a certified checkpoint's.
+pub fn implied_root(key: &Hash, proof: &v1::MapProof) -> Result<(Hash, Option<Bytes>), ProofError> {
     let (mut hash, value) = terminal(key, proof)?;
     check_bitmap(proof)?;
     let depth = proof.depth as usize;
@@ -223,13 +236,7 @@ pub fn verify(root: &Hash, key: &Hash, proof: &v1::MapProof) -> Result<Option<By
             node_hash(&hash, &sibling)
         };
     }
-    if hash != *root {
-        return Err(ProofError::WrongRoot {
-            computed: hash,
-            expected: *root,
-        });
-    }
-    Ok(value)
+    Ok((hash, value))
 }
 
 /// The hash that the way starts from, and the value that it stands for.

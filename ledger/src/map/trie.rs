@@ -20,6 +20,22 @@ pub fn get<S: StateRead + ?Sized>(state: &S, key: &Hash) -> Result<Option<Bytes>
     state.get(&value_key(key))
 }
 
+/// The values of `keys`, in their order. They are read in the order in which they lie, so that many
+/// keys cost a look into each block of a disk and not one for each key.
+pub fn get_many<S: StateRead + ?Sized>(
+    state: &S,
+    keys: &[Hash],
+) -> Result<Vec<Option<Bytes>>, StateError> {
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_unstable_by_key(|at| keys[*at]);
+    let sorted: Vec<Vec<u8>> = order.iter().map(|at| value_key(&keys[*at])).collect();
+    let mut values = vec![None; keys.len()];
+    for (at, value) in order.into_iter().zip(state.multi_get(&sorted)?) {
+        values[at] = value;
+    }
+    Ok(values)
+}
+
 /// Inserts or replaces the values of `changes` in the map with `old_root`, and returns the new
 /// root. Values must not be empty: there would be no proof of them.
 pub fn update<S: StateRead + ?Sized>(

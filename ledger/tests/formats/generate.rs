@@ -19,7 +19,9 @@ use cairn_ledger::lottery::bls::SeedSecret;
 use cairn_ledger::lottery::{beacon, draw, seed};
 use cairn_ledger::state::{MemoryState, Overlay};
 use cairn_ledger::{map, members};
-use cairn_proto::v1::{self, CodeStatus, EntryKind, Role, SignaturePurpose, Visibility};
+use cairn_proto::v1::{
+    self, CodeStatus, EntryKind, RejectReason, Role, SignaturePurpose, Visibility,
+};
 use ed25519_dalek::SigningKey;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -110,8 +112,12 @@ fn genesis() -> v1::Genesis {
             reasons: vec!["exposure".to_owned()],
             statuses: vec![CodeStatus::Yellow as i32, CodeStatus::Red as i32],
             max_duration_ms: 14 * LIFETIME_MS,
-            approvers: vec![public(0x13)],
+            approver_role: Role::Health as i32,
         }],
+        mandate_policy: Some(v1::MandatePolicy {
+            granters: vec![public(0x13)],
+            required: 1,
+        }),
     }
 }
 
@@ -143,6 +149,7 @@ fn codes() -> Draft {
             region: "suzhou".to_owned(),
             codes: [[0x21; 32], [0x22; 32]].concat().into(),
             valid_until_ms: NOW_MS + 30 * LIFETIME_MS,
+            holders: Bytes::new(),
         }),
     }
 }
@@ -167,6 +174,10 @@ fn late_order() -> Draft {
             appeal_contact: "12345".to_owned(),
             count: 1,
             changes_root: root.to_bytes(),
+            mode: v1::OrderMode::AllOrNothing as i32,
+            operator: "desk 7".to_owned(),
+            rule_version: "2022-06".to_owned(),
+            corrects: Bytes::new(),
         }),
     }
 }
@@ -626,11 +637,16 @@ fn code_json() -> Value {
         on_lapse: CodeStatus::Green as i32,
         region: "suzhou".to_owned(),
         order_id: vec![0x41; 32].into(),
+        ..Default::default()
     };
     let at = |now: u64| {
         let status = code::effective_status(&state, now).map_or(0, |status| status as i32);
         json!({"at_ms": now, "status": status})
     };
+    let refused = [
+        ([0x21; 32], 1, RejectReason::CodeStaleSequence),
+        ([0x22; 32], 300, RejectReason::CodeUnknown),
+    ];
     let told = |(code, sequence): ([u8; 32], u64)| json!({"code": hexed(code), "expected_sequence": sequence});
     let told: Vec<Value> = changes.map(told).into();
     let effective: Vec<Value> = [999, 1_000, 4_999, 5_000, 8_999, 9_000].map(at).into();
@@ -639,6 +655,55 @@ fn code_json() -> Value {
         "changes_root": code::changes_root(changes).to_string(),
         "state": hexed(canonical::encode(&state)),
         "effective": effective,
+        "refused": refused.map(|(code, sequence, reason)| json!({
+            "code": hexed(code), "expected_sequence": sequence, "reason": reason as i32,
+        })),
+        "refused_root": code::refused_root(&refused.map(|(code, expected, reason)| code::Refused {
+            code, expected, found: None, reason,
+        })).to_string(),
+        "holder": {
+            "salt": hexed([0x51; 32]), "document_number": hexed(b"11010519491231002X"),
+            "commitment": code::holder_commitment(&[0x51; 32], b"11010519491231002X").to_string(),
+        },
+        "acts": acts_json(),
+    })
+}
+
+/// Five acts of an authority, and the proof for the two in the middle with their neighbours.
+fn acts_json() -> Value {
+    let act = |n: u64| v1::AuthorityAct {
+        kind: v1::ActKind::Ordered as i32,
+        leaf_index: 10 + n,
+        height: 5 + n,
+        timestamp_ms: NOW_MS + 1_000 * n,
+        region: "suzhou".to_owned(),
+        order_id: vec![n as u8; 32].into(),
+        reason: "exposure".to_owned(),
+        codes: 1,
+        ..Default::default()
+    };
+    let acts: Vec<v1::AuthorityAct> = (1..6).map(act).collect();
+    let leaves: Vec<Bytes> = acts.iter().map(canonical::encode).collect();
+    let hashes: Vec<Hash> = leaves.iter().map(|leaf| log::leaf_hash(leaf)).collect();
+    let tree = TreeId::acts_of(&[0x12; 32]);
+    let nothing = MemoryState::default();
+    let mut state = Overlay::new(&nothing);
+    let root = log::append(&mut state, &tree, 0, &hashes).unwrap();
+    let (before, after) = log::prove_range(&state, &tree, 1..5, 5).unwrap();
+    let hashed = |hashes: Vec<Hash>| hashes.into_iter().map(Hash::to_bytes).collect();
+    let shown = v1::ActRange {
+        first_index: 1,
+        acts: acts[1..5].to_vec(),
+        before: hashed(before),
+        after: hashed(after),
+    };
+    json!({
+        "leaves": leaves.iter().map(hexed).collect::<Vec<_>>(),
+        "root": root.to_string(),
+        "log": hexed(canonical::encode(&v1::AuthorityLog { size: 5, root: root.to_bytes() })),
+        "shown": hexed(canonical::encode(&shown)),
+        "as_of_ms": NOW_MS + 9_000, "from_ms": NOW_MS + 3_000, "to_ms": NOW_MS + 5_000,
+        "inside": [13, 14],
     })
 }
 

@@ -38,9 +38,9 @@ const MAX_PAGE_BYTES: usize = 3 << 20;
 const MAX_STREAMS: usize = 512;
 /// Answers of a stream that wait for the client.
 const STREAM_BUFFER: usize = 64;
-/// The longest name of a namespace is "orders of".
+/// The longest name of a namespace is "lotteries contributing".
 const MAX_NAMESPACE: usize = 32;
-/// The longest raw key in the map is 32 bytes and a region.
+/// The longest raw key in the map is two hashes and a region.
 const MAX_KEY: usize = 1024;
 
 /// The service.

@@ -13,11 +13,13 @@ use cairn_consensus::{Core, SubmitRefused};
 use cairn_ledger::admission::{self, AdmissionError, Admitted};
 use cairn_ledger::apply::AUTHOR_NAMESPACE;
 use cairn_ledger::canonical;
+use cairn_ledger::code::Refused;
+use cairn_ledger::code::rules::first_refused;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::prove;
 use cairn_ledger::map;
-use cairn_ledger::state::StateError;
+use cairn_ledger::state::{StateError, StateRead};
 use cairn_proto::v1;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, Stream, StreamExt};
@@ -81,21 +83,27 @@ impl Submission {
         Ok(status)
     }
 
-    /// For a batch that is not the draw's: at which rank it differs.
+    /// For a batch that is not the draw's: at which rank it differs. For an order's last chunk: which
+    /// code keeps the order from taking effect.
     fn detail(&self, status: &v1::EntryStatus, queued: &Queued) -> Result<String, StateError> {
-        let mismatch = status.reason() == v1::RejectReason::BatchMismatch;
-        let body = queued.batch.as_ref().filter(|_| mismatch);
-        let batch = body.and_then(|body| canonical::decode::<v1::BatchResult>(body).ok());
-        let (Some(batch), Some(view)) = (batch, self.core.view()) else {
+        use v1::RejectReason as Reason;
+        let (Some(body), Some(view)) = (&queued.explained_by, self.core.view()) else {
             return Ok(String::new());
         };
-        let id = Hash::from_slice(&batch.lottery_id).unwrap_or_default();
-        let rank = prove::first_difference(&*view, &id, &batch)?;
-        // Batches and ranks are said from 1, as in all words to people.
-        let (tier, number) = (batch.tier, u64::from(batch.batch) + 1);
-        let said =
-            |rank| format!("batch {number} of tier {tier} differs from the draw at rank {rank}");
-        Ok(rank.map(|rank| said(rank + 1)).unwrap_or_default())
+        let said = match status.reason() {
+            Reason::BatchMismatch => {
+                let batch = canonical::decode::<v1::BatchResult>(body).ok();
+                batch
+                    .map(|batch| differing_rank(&*view, &batch))
+                    .transpose()?
+            }
+            Reason::CodeUnknown | Reason::CodeOtherRegion | Reason::CodeStaleSequence => {
+                let last = canonical::decode::<v1::StatusChunk>(body).ok();
+                last.map(|last| refused_code(&*view, &last)).transpose()?
+            }
+            _ => None,
+        };
+        Ok(said.unwrap_or_default())
     }
 
     /// Checks everything about an entry that needs no order. Who signed is looked up before any
@@ -218,18 +226,51 @@ impl Submission {
 /// An entry on its way, with what its rejection is explained from.
 struct Queued {
     id: Hash,
-    /// The body, where it is a batch of results.
-    batch: Option<Bytes>,
+    /// The body, where it is a batch of results or a chunk of an order.
+    explained_by: Option<Bytes>,
 }
 
 impl Queued {
     fn of(entry: &Admitted) -> Queued {
-        let batch = entry.envelope.kind() == v1::EntryKind::BatchResult;
+        let explained = matches!(
+            entry.envelope.kind(),
+            v1::EntryKind::BatchResult | v1::EntryKind::StatusChunk
+        );
         Queued {
             id: entry.id,
-            batch: batch.then(|| entry.body().clone()),
+            explained_by: explained.then(|| entry.body().clone()),
         }
     }
+}
+
+fn differing_rank<S: StateRead + ?Sized>(
+    view: &S,
+    batch: &v1::BatchResult,
+) -> Result<String, StateError> {
+    let id = Hash::from_slice(&batch.lottery_id).unwrap_or_default();
+    let rank = prove::first_difference(view, &id, batch)?;
+    // Batches and ranks are said from 1, as in all words to people.
+    let (tier, number) = (batch.tier, u64::from(batch.batch) + 1);
+    let said = |rank| format!("batch {number} of tier {tier} differs from the draw at rank {rank}");
+    Ok(rank.map(|rank| said(rank + 1)).unwrap_or_default())
+}
+
+fn refused_code<S: StateRead + ?Sized>(
+    view: &S,
+    last: &v1::StatusChunk,
+) -> Result<String, StateError> {
+    let said = |refused: Refused| {
+        let (code, expected) = (hex::encode(refused.code), refused.expected);
+        match (refused.reason, refused.found) {
+            (v1::RejectReason::CodeStaleSequence, Some(found)) => {
+                format!("code {code} has sequence {found}, the order expects {expected}")
+            }
+            (v1::RejectReason::CodeOtherRegion, _) => format!("code {code} is of another region"),
+            _ => format!("code {code} was never issued"),
+        }
+    };
+    let refused = first_refused(view, last)?;
+    Ok(refused.map(said).unwrap_or_default())
 }
 
 /// How a stream ended.

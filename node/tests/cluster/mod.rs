@@ -136,6 +136,7 @@ fn genesis() -> v1::Genesis {
         }),
         authors,
         mandates: Vec::new(),
+        mandate_policy: None,
     }
 }
 

@@ -144,6 +144,10 @@ async fn order(
         "green",
         "--contact",
         "appeals@example.org",
+        "--operator",
+        "desk 7",
+        "--rule-version",
+        "2026-1",
     ];
     let ordered = story.cairn.run(order).await?;
     Field(&ordered, "count").is(limit)?;

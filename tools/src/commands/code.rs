@@ -34,7 +34,7 @@ Example:
   cairn code order --key authority.key --approver-key health.key --region suzhou \\
     --reason exposure --basis \"Order 12/2022, section 3\" --status yellow \\
     --from codes.csv --limit 500 --lapses-days 7 --on-lapse green --contact \"tel. 12345\"")]
-    Order(order::Order),
+    Order(Box<order::Order>),
     /// Show a code's status with proof, or prove that it was never issued
     #[command(after_help = "\
 Example:

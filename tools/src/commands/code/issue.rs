@@ -149,6 +149,7 @@ impl Sequence for Entries<'_> {
             region: self.region.clone(),
             codes: Bytes::copy_from_slice(codes.as_flattened()),
             valid_until_ms: self.valid_until_ms,
+            holders: Bytes::new(),
         });
         let entry = sign_entry(
             &self.session.chain,

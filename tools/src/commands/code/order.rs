@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cairn_ledger::canonical;
 use cairn_ledger::code::{MAX_CHUNK_CODES, ORDER_NAMESPACE, changes_root};
 use cairn_ledger::hash::{self, Hash};
-use cairn_proto::v1::{self, CodeStatus, EntryKind, Visibility, WaitFor};
+use cairn_proto::v1::{self, CodeStatus, EntryKind, OrderMode, Visibility, WaitFor};
 use clap::Args;
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
@@ -24,7 +24,7 @@ use crate::commands::lottery::document_hash;
 use crate::commands::problems::Problems;
 use crate::exit::Failure;
 use crate::output::{self, count, line};
-use crate::session::{EntryKey, Session, sign_entry};
+use crate::session::{EntryKey, Session, parse_hash, sign_entry};
 use crate::submit::entry_id;
 use crate::{key_file, progress, system};
 
@@ -34,7 +34,7 @@ pub struct Order {
     /// The authority's author key
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The author key of an approver that the mandate names; without, if it names none
+    /// The author key of an approver of the role that the mandate names; without, if it names none
     #[arg(long, value_name = "FILE")]
     approver_key: Option<PathBuf>,
     /// The region of the codes
@@ -75,6 +75,18 @@ pub struct Order {
     /// Where those concerned can appeal
     #[arg(long, value_name = "TEXT")]
     contact: String,
+    /// Who gives the order: a number or a pseudonym, never a name
+    #[arg(long, value_name = "TEXT")]
+    operator: String,
+    /// Which edition of its rules the authority applies
+    #[arg(long, value_name = "TEXT")]
+    rule_version: String,
+    /// The order of the same region that this one corrects
+    #[arg(long, value_name = "ORDER", value_parser = parse_hash)]
+    corrects: Option<Hash>,
+    /// Change each code that can be changed, instead of all or none
+    #[arg(long)]
+    code_by_code: bool,
     /// Who may read the order's body and its codes on the ledger
     #[arg(long, value_enum, default_value = "restricted")]
     visibility: BodyShown,
@@ -200,6 +212,13 @@ fn compose(args: &Order, changes: &[Change]) -> Result<v1::StatusOrder, Failure>
         appeal_contact: args.contact.clone(),
         count,
         changes_root: changes_root(changes.iter().copied()).to_bytes(),
+        mode: match args.code_by_code {
+            true => OrderMode::CodeByCode.into(),
+            false => OrderMode::AllOrNothing.into(),
+        },
+        operator: args.operator.clone(),
+        rule_version: args.rule_version.clone(),
+        corrects: args.corrects.map(Hash::to_bytes).unwrap_or_default(),
     })
 }
 

@@ -45,7 +45,11 @@ A plan:
   reasons = ["exposure"]
   statuses = ["yellow", "red"]
   max_duration_days = 14
-  approvers = ["…"]               # authors with another role
+  approver_role = "health"        # who must agree to each order; without: nobody
+
+  [mandate_policy]                # optional: who grants and revokes mandates later
+  granters = ["…"]                # authors with another role than authority
+  required = 2                    # so many of them together
 
   [policy]                        # optional: threshold, min_roles, detect_only
   [limits]                        # optional: any of the limits that genesis show prints"#;
@@ -77,6 +81,7 @@ struct Plan {
     author: Vec<Author>,
     #[serde(default)]
     mandate: Vec<Mandate>,
+    mandate_policy: Option<MandatePolicy>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,8 +159,15 @@ struct Mandate {
     reasons: Vec<String>,
     statuses: Vec<Status>,
     max_duration_days: u64,
+    approver_role: Option<AuthorRole>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MandatePolicy {
     #[serde(deserialize_with = "hex_list")]
-    approvers: Vec<Bytes>,
+    granters: Vec<Bytes>,
+    required: u32,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -208,6 +220,7 @@ impl Plan {
             limits: Some(self.limits.format()),
             authors,
             mandates,
+            mandate_policy: self.mandate_policy.map(MandatePolicy::format),
         }
     }
 }
@@ -288,7 +301,17 @@ impl Member {
 
 impl Author {
     fn format(self) -> v1::Author {
-        let role = match self.role {
+        v1::Author {
+            public_key: self.public_key,
+            name: self.name,
+            role: self.role.format().into(),
+        }
+    }
+}
+
+impl AuthorRole {
+    fn format(self) -> v1::Role {
+        match self {
             AuthorRole::Notary => v1::Role::Notary,
             AuthorRole::Government => v1::Role::Government,
             AuthorRole::Institute => v1::Role::Institute,
@@ -297,11 +320,16 @@ impl Author {
             AuthorRole::Authority => v1::Role::Authority,
             AuthorRole::Health => v1::Role::Health,
             AuthorRole::PointOfSale => v1::Role::PointOfSale,
-        };
-        v1::Author {
-            public_key: self.public_key,
-            name: self.name,
-            role: role.into(),
+        }
+    }
+}
+
+impl MandatePolicy {
+    fn format(mut self) -> v1::MandatePolicy {
+        self.granters.sort();
+        v1::MandatePolicy {
+            granters: self.granters,
+            required: self.required,
         }
     }
 }
@@ -309,7 +337,6 @@ impl Author {
 impl Mandate {
     fn format(mut self) -> v1::Mandate {
         self.reasons.sort();
-        self.approvers.sort();
         let statuses = self.statuses.into_iter().map(|status| match status {
             Status::Green => v1::CodeStatus::Green,
             Status::Yellow => v1::CodeStatus::Yellow,
@@ -323,7 +350,7 @@ impl Mandate {
             reasons: self.reasons,
             statuses,
             max_duration_ms: self.max_duration_days.saturating_mul(DAY_MS),
-            approvers: self.approvers,
+            approver_role: self.approver_role.map_or(0, |role| role.format().into()),
         }
     }
 }
@@ -375,7 +402,7 @@ mod tests {
         reasons = ["z", "a"]
         statuses = ["red", "green"]
         max_duration_days = 2
-        approvers = ["bb"]
+        approver_role = "health"
     "#;
 
     #[test]

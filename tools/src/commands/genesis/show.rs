@@ -23,6 +23,7 @@ pub struct Shown {
     limits: Limits,
     authors: Vec<Author>,
     mandates: Vec<Mandate>,
+    mandate_policy: Option<MandatePolicy>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,7 +50,13 @@ struct Mandate {
     reasons: Vec<String>,
     statuses: Vec<&'static str>,
     max_duration_ms: u64,
-    approvers: Vec<String>,
+    approver_role: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct MandatePolicy {
+    granters: Vec<String>,
+    required: u32,
 }
 
 impl Shown {
@@ -66,6 +73,7 @@ impl Shown {
             limits: Limits::of(chain.limits()),
             authors: genesis.authors.iter().map(author).collect(),
             mandates: genesis.mandates.iter().map(mandate).collect(),
+            mandate_policy: genesis.mandate_policy.as_ref().map(mandate_policy),
         }
     }
 
@@ -83,6 +91,13 @@ impl Shown {
         let author = |a: &Author| format!("{} ({}) {}", a.name, a.role, a.public_key);
         lines.push(line("authors", joined(&self.authors, author)));
         lines.push(line("mandates", joined(&self.mandates, Mandate::in_words)));
+        let granters = |policy: &MandatePolicy| {
+            let (required, all) = (policy.required, policy.granters.len());
+            format!("{required} of {all}: {}", policy.granters.join(", "))
+        };
+        let granted_by = self.mandate_policy.as_ref().map(granters);
+        let nobody = "nobody after the genesis".to_owned();
+        lines.push(line("mandates granted by", granted_by.unwrap_or(nobody)));
         lines.push(line("limits", self.limits.in_words()));
         lines
     }
@@ -96,7 +111,11 @@ impl Mandate {
     fn in_words(&self) -> String {
         let (region, authority) = (&self.region, &self.authority);
         let (statuses, reasons) = (self.statuses.join(", "), self.reasons.join(", "));
-        format!("{region}: {statuses} for {reasons}, by {authority}")
+        let approved = self
+            .approver_role
+            .map(|role| format!(", approved by {role}"));
+        let approved = approved.unwrap_or_default();
+        format!("{region}: {statuses} for {reasons}, by {authority}{approved}")
     }
 }
 
@@ -120,6 +139,13 @@ fn author(author: &v1::Author) -> Author {
     }
 }
 
+fn mandate_policy(policy: &v1::MandatePolicy) -> MandatePolicy {
+    MandatePolicy {
+        granters: policy.granters.iter().map(hex::encode).collect(),
+        required: policy.required,
+    }
+}
+
 fn mandate(mandate: &v1::Mandate) -> Mandate {
     Mandate {
         authority: hex::encode(&mandate.authority),
@@ -127,6 +153,6 @@ fn mandate(mandate: &v1::Mandate) -> Mandate {
         reasons: mandate.reasons.clone(),
         statuses: mandate.statuses().map(in_words).collect(),
         max_duration_ms: mandate.max_duration_ms,
-        approvers: mandate.approvers.iter().map(hex::encode).collect(),
+        approver_role: (mandate.approver_role != 0).then(|| role_in_words(mandate.approver_role())),
     }
 }

@@ -98,6 +98,7 @@ pub(super) fn genesis() -> v1::Genesis {
         }),
         authors,
         mandates: vec![],
+        mandate_policy: None,
     }
 }
 

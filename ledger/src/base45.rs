@@ -4,6 +4,20 @@
 //! number does not fit are refused, not wrapped.
 
 const ALPHABET: &[u8; 45] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
+/// No character of the alphabet.
+const NO_DIGIT: u8 = 0xff;
+/// The digit of each character.
+const DIGITS: [u8; 256] = digits();
+
+const fn digits() -> [u8; 256] {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < ALPHABET.len() {
+        digits[ALPHABET[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    digits
+}
 
 /// Two bytes make three characters, the least significant first; a last single byte makes two.
 pub fn encode(bytes: &[u8]) -> String {
@@ -23,8 +37,8 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 3 * 2 + 1);
     for group in text.as_bytes().chunks(3) {
         let number = group.iter().rev().try_fold(0, |number, character| {
-            let digit = ALPHABET.iter().position(|known| known == character)?;
-            Some(number * 45 + digit)
+            let digit = DIGITS[usize::from(*character)];
+            (digit != NO_DIGIT).then_some(number * 45 + usize::from(digit))
         })?;
         match group.len() {
             3 => bytes.extend(u16::try_from(number).ok()?.to_be_bytes()),

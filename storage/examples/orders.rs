@@ -1,0 +1,273 @@
+//! What one order of 100,000 changes costs a node that has 1,000,000 codes, on RocksDB.
+//!
+//! ```sh
+//! cargo run --release -p cairn-storage --example orders
+//! ```
+//!
+//! Each round applies one block of the order and all of its chunks, as every node does, and commits
+//! it. Beside that, the update of the map alone is timed on the same state: reading the codes, then
+//! bringing as many new values in, nothing kept; that is what grows with the number of codes. CPU
+//! seconds of the thread that applies; for the whole block also those of the process, RocksDB's own
+//! threads included. Of the rounds the median counts. Signatures are left out: a node has verified
+//! them at admission.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::{env, fs};
+
+use bytes::Bytes;
+use cairn_ledger::code::{self, MAX_CHUNK_CODES};
+use cairn_ledger::entry::{self, Draft};
+use cairn_ledger::genesis::Chain;
+use cairn_ledger::hash::{self, Hash};
+use cairn_ledger::state::Overlay;
+use cairn_ledger::{apply, canonical, map};
+use cairn_proto::v1::{self, CodeStatus, EntryKind, OrderMode, Role, Visibility};
+use cairn_storage::{Memory, Purpose, RocksDisk, StateStore};
+use ed25519_dalek::SigningKey;
+
+/// Codes, unless the first argument says otherwise.
+const CODES: u32 = 1_000_000;
+/// Changes of one order.
+const CHANGES: usize = 100_000;
+/// Orders that are timed.
+const ROUNDS: u32 = 5;
+/// CPU seconds that the update of the map may take.
+const GOAL: f64 = 0.5;
+const REGION: &str = "suzhou";
+const START_MS: u64 = 1_700_000_000_000;
+/// Entries of a block of issues: below its bytes.
+const ISSUES: usize = 24;
+
+fn main() {
+    let codes = env::args().nth(1).map_or(CODES, |n| n.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let disk = RocksDisk::open(folder.path(), Purpose::Ledger, &Memory::new()).unwrap();
+    let mut node = Node::new(Arc::new(disk));
+    let mut all: Vec<[u8; 32]> = (0..codes)
+        .map(|n| hash::plain(&n.to_be_bytes()).0)
+        .collect();
+    all.sort_unstable();
+    node.issue(&all);
+    println!("{codes} codes, orders of {CHANGES} changes; CPU seconds");
+    println!("round  read  update  apply  commit  process");
+    let mut updates = Vec::new();
+    let mut sequences: BTreeMap<[u8; 32], u64> = all.iter().map(|code| (*code, 1)).collect();
+    for round in 0..ROUNDS {
+        // Another part of the codes each time, spread over all of them.
+        let step = all.len() / CHANGES;
+        let picked = all.iter().skip(round as usize % step).step_by(step);
+        let changes: Vec<_> = picked
+            .take(CHANGES)
+            .map(|code| (*code, sequences[code]))
+            .collect();
+        let entries = node.order(&changes);
+        let (read, update) = node.update(&changes);
+        let before = process_seconds();
+        let (apply, commit) = node.block(entries);
+        let process = process_seconds() - before;
+        for (code, _) in &changes {
+            *sequences.get_mut(code).unwrap() += 1;
+        }
+        println!("{round:>5} {read:>5.2} {update:>7.2} {apply:>6.2} {commit:>7.2} {process:>8.2}");
+        updates.push(read + update);
+    }
+    updates.sort_by(f64::total_cmp);
+    let median = updates[updates.len() / 2];
+    println!("median of read and update {median:.2}, goal at most {GOAL}");
+}
+
+struct Node {
+    chain: Chain,
+    store: StateStore,
+    key: SigningKey,
+    now_ms: u64,
+    nonce: u64,
+}
+
+impl Node {
+    fn new(disk: Arc<RocksDisk>) -> Self {
+        let key = SigningKey::from_bytes(&[5; 32]);
+        let chain = chain(&key);
+        let store = StateStore::open(disk, &chain.id).unwrap();
+        let genesis = apply::genesis_block(&chain).unwrap();
+        store.commit_block(&genesis.writes, &[]).unwrap();
+        Self {
+            chain,
+            store,
+            key,
+            now_ms: START_MS,
+            nonce: 0,
+        }
+    }
+
+    fn entry(&mut self, kind: EntryKind, subject: Bytes, body: Bytes) -> v1::SignedEntry {
+        self.nonce += 1;
+        let draft = Draft {
+            kind,
+            visibility: Visibility::Restricted,
+            subject,
+            nonce: u128::from(self.nonce).to_be_bytes(),
+            not_after_ms: self.now_ms + 1_000_000,
+            body,
+        };
+        entry::compose(&self.chain.id, draft, &self.key, &[])
+    }
+
+    /// Applies and commits; the CPU seconds of both.
+    fn block(&mut self, entries: Vec<v1::SignedEntry>) -> (f64, f64) {
+        self.now_ms += 10;
+        let proposal = v1::Proposal {
+            timestamp_ms: self.now_ms,
+            checkpoint: true,
+            certificate: None,
+            entries,
+        };
+        let began = thread_seconds();
+        let applied = apply::apply(&self.chain, &self.store, &proposal, 1, &|_| true).unwrap();
+        let done = thread_seconds();
+        self.store.commit_block(&applied.writes, &[]).unwrap();
+        let committed = thread_seconds();
+        assert!(applied.outcomes.iter().all(|outcome| outcome.rejected == 0));
+        (done - began, committed - done)
+    }
+
+    fn issue(&mut self, codes: &[[u8; 32]]) {
+        for part in codes.chunks(ISSUES * MAX_CHUNK_CODES) {
+            let issue = |codes: &[[u8; 32]]| v1::CodeIssue {
+                region: REGION.to_owned(),
+                codes: Bytes::copy_from_slice(codes.as_flattened()),
+                valid_until_ms: START_MS + 1_000_000_000,
+                holders: Bytes::new(),
+            };
+            let bodies = part.chunks(MAX_CHUNK_CODES).map(issue);
+            let entries = bodies
+                .map(|body| {
+                    self.entry(EntryKind::CodeIssue, Bytes::new(), canonical::encode(&body))
+                })
+                .collect();
+            self.block(entries);
+        }
+    }
+
+    /// An order with its chunks.
+    fn order(&mut self, changes: &[([u8; 32], u64)]) -> Vec<v1::SignedEntry> {
+        let order = canonical::encode(&v1::StatusOrder {
+            region: REGION.to_owned(),
+            reason: "exposure".to_owned(),
+            legal_basis: "article 12".to_owned(),
+            status: CodeStatus::Yellow as i32,
+            evidence_commitment: hash::plain(&[]).to_bytes(),
+            appeal_contact: "12345".to_owned(),
+            count: changes.len() as u32,
+            changes_root: code::changes_root(changes.iter().copied()).to_bytes(),
+            mode: OrderMode::AllOrNothing as i32,
+            operator: "desk 7".to_owned(),
+            rule_version: "1".to_owned(),
+            ..Default::default()
+        });
+        let order = self.entry(EntryKind::StatusOrder, Bytes::new(), order);
+        let order_id = hash::plain(&order.envelope).to_bytes();
+        let mut entries = vec![order];
+        for (at, part) in changes.chunks(MAX_CHUNK_CODES).enumerate() {
+            let (codes, sequences): (Vec<_>, Vec<_>) = part.iter().copied().unzip();
+            let chunk = canonical::encode(&v1::StatusChunk {
+                order_id: order_id.clone(),
+                first_change: (at * MAX_CHUNK_CODES) as u32,
+                codes: codes.concat().into(),
+                expected_sequences: sequences,
+            });
+            entries.push(self.entry(EntryKind::StatusChunk, order_id.clone(), chunk));
+        }
+        entries
+    }
+
+    /// CPU seconds to read the codes, and to bring as many new values into the map; nothing is kept.
+    fn update(&self, changes: &[([u8; 32], u64)]) -> (f64, f64) {
+        let header = apply::tip(&self.store).unwrap().unwrap().header;
+        let root = Hash::from_slice(&header.map_root).unwrap();
+        let began = thread_seconds();
+        let keys: Vec<Hash> = changes
+            .iter()
+            .map(|(code, _)| map::map_key(code::NAMESPACE, code))
+            .collect();
+        let values = map::get_many(&self.store, &keys).unwrap();
+        let read = thread_seconds();
+        let changed = |value: Option<Bytes>| Bytes::from([&value.unwrap()[..], &[0]].concat());
+        let values = values.into_iter().map(changed);
+        let changes = keys.into_iter().zip(values).collect();
+        let mut overlay = Overlay::new(&self.store);
+        map::update(&mut overlay, &root, &changes).unwrap();
+        (read - began, thread_seconds() - read)
+    }
+}
+
+fn chain(key: &SigningKey) -> Chain {
+    let public_key = Bytes::copy_from_slice(key.verifying_key().as_bytes());
+    let cosign = SigningKey::from_bytes(&[6; 32]).verifying_key();
+    let genesis = v1::Genesis {
+        name: "orders".to_owned(),
+        created_at_ms: START_MS,
+        rules_version: 1,
+        members: Some(v1::MemberSet {
+            epoch: 0,
+            members: vec![v1::Member {
+                raft_id: 1,
+                institution: "alone".to_owned(),
+                role: Role::Institute as i32,
+                cosign_key: Bytes::copy_from_slice(cosign.as_bytes()),
+                peer_id: vec![1; 38].into(),
+                ..Default::default()
+            }],
+            policy: Some(v1::QuorumPolicy {
+                threshold: 1,
+                min_roles: 1,
+                detect_only: true,
+            }),
+        }),
+        limits: Some(v1::Limits {
+            max_entry_bytes: 1 << 20,
+            max_block_entries: 4096,
+            max_block_bytes: 4 << 20,
+            max_entry_lifetime_ms: 86_400_000,
+            checkpoint_every_blocks: 64,
+            checkpoint_every_ms: 1000,
+        }),
+        authors: vec![v1::Author {
+            public_key: public_key.clone(),
+            name: "authority".to_owned(),
+            role: Role::Authority as i32,
+        }],
+        mandates: vec![v1::Mandate {
+            authority: public_key,
+            region: REGION.to_owned(),
+            reasons: vec!["exposure".to_owned()],
+            statuses: vec![1, 2, 3],
+            max_duration_ms: 0,
+            approver_role: 0,
+        }],
+        mandate_policy: None,
+    };
+    Chain::from_bytes(&canonical::encode(&genesis)).unwrap()
+}
+
+/// CPU time of this thread, as schedstat of proc(5) has it.
+fn thread_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = stat.split(' ').next().and_then(|f| f.parse::<u64>().ok());
+    nanoseconds.unwrap_or(0) as f64 / 1e9
+}
+
+/// CPU time of this process, all threads: user and system, in ticks of 10 ms.
+fn process_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split(' ');
+    // Fields 14 and 15 of proc(5); behind the name the state is field 3.
+    let ticks: u64 = fields
+        .skip(12)
+        .take(2)
+        .filter_map(|f| f.parse::<u64>().ok())
+        .sum();
+    ticks as f64 / 100.0
+}
