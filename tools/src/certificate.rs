@@ -14,7 +14,7 @@ pub const NOT_SHOWN: [&str; 3] = [
 ];
 
 /// What [`CertifiedCheckpoint::detect_only`] means.
-const DETECT_ONLY: &str = "this ledger's policy only detects forks: a single institution could get \
+pub const DETECT_ONLY: &str = "this ledger's policy only detects forks: a single institution could get \
                            another checkpoint certified at this height";
 
 /// A certificate in plain values.

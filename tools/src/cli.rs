@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    audit, checkpoint, code, entry, evidence, genesis, key, lottery, member, proof,
+    audit, checkpoint, code, entry, evidence, genesis, key, lottery, member, pass, proof, trust,
 };
 
 /// Where a node of a testnet listens.
@@ -21,6 +21,7 @@ Exit codes:
    1  failed; also an entry that a rule refused
    2  the command line is wrong
    3  not found, or not yet committed
+   4  a gate refuses a pass
   10  a proof is invalid
   11  a certificate lacks the quorum
   12  a fork: two certified headers that contradict each other
@@ -121,6 +122,18 @@ pub enum Noun {
         after_help = "Example:\n  cairn code status 9f…07 --genesis genesis.bin"
     )]
     Code(code::Command),
+    /// Show a code's pass as a QR code, and verify passes at a gate with no network
+    #[command(
+        subcommand,
+        after_help = "Example:\n  cairn pass verify CAIRN1:… --trust gate.trust --policy gate.toml"
+    )]
+    Pass(pass::Command),
+    /// Make, show and renew the file that a gate with no network knows the members from
+    #[command(
+        subcommand,
+        after_help = "Example:\n  cairn trust export --out gate.trust --genesis genesis.bin"
+    )]
+    Trust(trust::Command),
     /// Record that a document existed, and show that it was recorded
     #[command(
         subcommand,

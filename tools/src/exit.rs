@@ -18,6 +18,9 @@ pub enum Failure {
     /// Not there, proven absent, or not yet committed.
     #[error("{0}")]
     NotFound(String),
+    /// A gate does not let somebody through.
+    #[error("{0}")]
+    Refused(String),
     /// What was shown does not prove what it should.
     #[error("{0}")]
     InvalidProof(String),
@@ -36,6 +39,7 @@ impl Failure {
             Failure::Failed(_) => 1,
             Failure::Usage(_) => 2,
             Failure::NotFound(_) => 3,
+            Failure::Refused(_) => 4,
             Failure::InvalidProof(_) => 10,
             Failure::QuorumNotMet(_) => 11,
             Failure::Fork(_) => 12,
@@ -48,6 +52,7 @@ impl Failure {
             Failure::Failed(_) => "FAILED",
             Failure::Usage(_) => "USAGE",
             Failure::NotFound(_) => "NOT_FOUND",
+            Failure::Refused(_) => "REFUSED",
             Failure::InvalidProof(_) => "INVALID_PROOF",
             Failure::QuorumNotMet(_) => "QUORUM_NOT_MET",
             Failure::Fork(_) => "FORK",
@@ -65,6 +70,7 @@ impl Failure {
             Failure::Failed(message) => Failure::Failed(with(message)),
             Failure::Usage(message) => Failure::Usage(with(message)),
             Failure::NotFound(message) => Failure::NotFound(with(message)),
+            Failure::Refused(message) => Failure::Refused(with(message)),
             Failure::InvalidProof(message) => Failure::InvalidProof(with(message)),
             Failure::QuorumNotMet(message) => Failure::QuorumNotMet(with(message)),
             Failure::Fork(message) => Failure::Fork(with(message)),
@@ -98,6 +104,7 @@ mod tests {
             (Failure::Failed("m".into()), 1, "FAILED"),
             (Failure::Usage("m".into()), 2, "USAGE"),
             (Failure::NotFound("m".into()), 3, "NOT_FOUND"),
+            (Failure::Refused("m".into()), 4, "REFUSED"),
             (Failure::InvalidProof("m".into()), 10, "INVALID_PROOF"),
             (Failure::QuorumNotMet("m".into()), 11, "QUORUM_NOT_MET"),
             (Failure::Fork("m".into()), 12, "FORK"),

@@ -15,6 +15,7 @@ mod key_file;
 mod nodes;
 mod output;
 mod progress;
+mod qr;
 mod session;
 mod submit;
 mod system;

@@ -14,6 +14,9 @@ use crate::exit::Failure;
 /// 0, for what was to be checked was not checked to its end.
 const READER_GONE: i32 = 141;
 
+/// Bytes that lines wait in until they leave.
+const LINES_BUFFER: usize = 1 << 16;
+
 /// Prints one result: as JSON, or as the lines that `table` makes of it.
 pub fn print<T: Serialize>(
     global: &Global,
@@ -48,6 +51,37 @@ pub fn event<T: Serialize>(global: &Global, value: &T, text: impl FnOnce(&T) -> 
     match global.output {
         Format::Json => json(value),
         Format::Table => emit(&text(value)),
+    }
+}
+
+/// Such results by the hundred thousand: what is printed leaves when `flush` is called.
+#[derive(Debug)]
+pub struct Lines {
+    format: Format,
+    out: io::BufWriter<io::StdoutLock<'static>>,
+}
+
+impl Lines {
+    /// None yet.
+    pub fn new(global: &Global) -> Lines {
+        Lines {
+            format: global.output,
+            out: io::BufWriter::with_capacity(LINES_BUFFER, io::stdout().lock()),
+        }
+    }
+
+    /// One more.
+    pub fn event<T: Serialize>(&mut self, value: &T, text: impl FnOnce(&T) -> String) {
+        let line = match self.format {
+            Format::Json => json_text(value),
+            Format::Table => text(value),
+        };
+        finish(writeln!(self.out, "{line}"));
+    }
+
+    /// Whoever waits for them sees them.
+    pub fn flush(&mut self) {
+        finish(self.out.flush());
     }
 }
 
@@ -102,10 +136,12 @@ pub fn entries(number: u64) -> String {
 }
 
 fn json<T: Serialize + ?Sized>(value: &T) {
-    match serde_json::to_string(value) {
-        Ok(text) => emit(&text),
-        Err(error) => emit(&format!(r#"{{"unprintable":"{error}"}}"#)),
-    }
+    emit(&json_text(value));
+}
+
+fn json_text<T: Serialize + ?Sized>(value: &T) -> String {
+    let text = serde_json::to_string(value);
+    text.unwrap_or_else(|error| format!(r#"{{"unprintable":"{error}"}}"#))
 }
 
 /// Names padded to one width; further lines of a value stand under its first.
@@ -141,7 +177,12 @@ fn columns(lines: &[Vec<String>]) -> String {
 
 fn emit(text: &str) {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    finish(writeln!(out, "{text}").and_then(|()| out.flush()));
+}
+
+/// Ends the command where nobody reads its results.
+fn finish(written: io::Result<()>) {
+    match written {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(READER_GONE),
         Err(error) => {

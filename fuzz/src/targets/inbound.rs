@@ -97,6 +97,7 @@ fn chain() -> anyhow::Result<Chain> {
             role: v1::Role::Organiser.into(),
         }],
         mandates: Vec::new(),
+        mandate_policy: None,
     };
     Ok(Chain::from_bytes(&canonical::encode(&genesis))?)
 }

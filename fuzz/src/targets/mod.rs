@@ -3,6 +3,7 @@
 mod frames;
 mod inbound;
 mod ledger;
+mod passes;
 mod programs;
 
 /// One decoder, with what must never come of it.
@@ -23,6 +24,7 @@ pub trait Target {
 /// All targets.
 pub fn all() -> anyhow::Result<Vec<Box<dyn Target>>> {
     let mut all = ledger::all()?;
+    all.extend(passes::all()?);
     all.push(Box::new(frames::Frames));
     all.push(Box::new(inbound::Inbound::new()?));
     all.extend(programs::all()?);

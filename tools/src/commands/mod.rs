@@ -14,9 +14,11 @@ pub mod in_order;
 pub mod key;
 pub mod lottery;
 pub mod member;
+pub mod pass;
 pub mod problems;
 pub mod proof;
 mod quotes;
+pub mod trust;
 
 use crate::cli::{Global, Noun};
 use crate::exit::Failure;
@@ -29,6 +31,8 @@ pub async fn run(global: &Global, noun: Noun) -> Result<(), Failure> {
         Noun::Entry(command) => entry::run(global, command).await,
         Noun::Lottery(command) => lottery::run(global, command).await,
         Noun::Code(command) => code::run(global, command).await,
+        Noun::Pass(command) => pass::run(global, command).await,
+        Noun::Trust(command) => trust::run(global, command).await,
         Noun::Evidence(command) => evidence::run(global, command).await,
         Noun::Proof(command) => proof::run(global, command).await,
         Noun::Checkpoint(command) => checkpoint::run(global, command).await,

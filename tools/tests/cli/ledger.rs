@@ -135,9 +135,8 @@ impl Ledger {
     fn certificate(&self, block: &Applied, cosigners: u32) -> v1::Checkpoint {
         let at = block.header.timestamp_ms;
         let cosignatures = (1..=cosigners).map(|raft_id| {
-            let key = secret(&self.folder.path().join(format!("cosign-{raft_id}.key")));
             cosign(
-                &key,
+                &self.cosign_key(raft_id),
                 &self.chain.id,
                 &block.header_hash,
                 at + u64::from(raft_id),
@@ -197,6 +196,16 @@ impl Ledger {
             map_receipt: Some(self.map_receipt(namespace, key)),
             ..v1::ProofFile::default()
         })
+    }
+
+    /// The key that a member cosigns with.
+    pub fn cosign_key(&self, raft_id: u32) -> SigningKey {
+        secret(&self.folder.path().join(format!("cosign-{raft_id}.key")))
+    }
+
+    /// A path in the ledger's folder.
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// Writes a file into the ledger's folder.

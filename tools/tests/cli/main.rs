@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod city;
 mod equivocations;
 mod genesis;
 mod keys;
@@ -11,5 +12,7 @@ mod ledger;
 mod lotteries;
 mod node;
 mod online;
+mod passes;
 mod proofs;
+mod trust;
 mod usage;

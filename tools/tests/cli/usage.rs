@@ -4,12 +4,14 @@ use serde_json::Value;
 
 use crate::ledger::{cairn, fails};
 
-const NOUNS: [&str; 9] = [
+const NOUNS: [&str; 11] = [
     "key",
     "genesis",
     "entry",
     "lottery",
     "code",
+    "pass",
+    "trust",
     "evidence",
     "proof",
     "checkpoint",
@@ -25,6 +27,7 @@ fn help_lists_the_exit_codes_and_every_noun_shows_an_example() {
         "1  failed",
         "2  ",
         "3  not found",
+        "4  a gate refuses",
         "10  ",
         "11  ",
         "12  a fork",

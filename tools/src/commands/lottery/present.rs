@@ -21,13 +21,13 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 use super::check::other_chain;
-use super::qr::Qr;
 use super::receipt_file::ReceiptFile;
 use super::state::Proven;
 use super::{applicant, private_file};
 use crate::cli::{Format, Global};
 use crate::exit::Failure;
 use crate::output::{self, timestamp};
+use crate::qr::Qr;
 use crate::session::{Session, parse_hash, pinned_chain_id, read_genesis};
 use crate::{key_file, system};
 

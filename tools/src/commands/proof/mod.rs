@@ -65,7 +65,7 @@ pub enum Get {
                       genesis.bin"
     )]
     Map {
-        /// author, lottery, code, order, "orders of", evidence or mandate
+        /// author, lottery, code, order, "acts of", evidence, mandate or another one of the formats
         namespace: String,
         /// The key in hex
         #[arg(value_name = "KEY", value_parser = parse_hex)]

@@ -3,11 +3,11 @@
 //! What holds here: dark on light with the quiet zone that scanners need, whatever colours a
 //! terminal has.
 
+mod png;
+
 use std::fmt::Write as _;
 
 use qrcode::{Color, EcLevel, QrCode};
-
-use super::png;
 
 /// Light modules around the code, as the standard asks for.
 const QUIET: usize = 4;
@@ -26,7 +26,17 @@ impl Qr {
     /// The code of `text`; none where it is too long for one.
     pub fn of(text: &str) -> Option<Qr> {
         // A quarter of the code may be dirty or reflect a lamp: level M stands for half of that.
-        let code = QrCode::with_error_correction_level(text, EcLevel::M).ok()?;
+        Qr::with_level(text, EcLevel::M)
+    }
+
+    /// The code of a long text on a screen: fewer and larger modules serve a camera better than
+    /// ones that may be missing.
+    pub fn of_long(text: &str) -> Option<Qr> {
+        Qr::with_level(text, EcLevel::L)
+    }
+
+    fn with_level(text: &str, level: EcLevel) -> Option<Qr> {
+        let code = QrCode::with_error_correction_level(text, level).ok()?;
         let inner = code.width();
         let width = inner + 2 * QUIET;
         let mut dark = vec![false; width * width];
