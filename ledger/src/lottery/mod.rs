@@ -30,6 +30,7 @@ pub mod redemption_code;
 pub mod roster;
 pub mod rules;
 pub mod seed;
+mod tags;
 #[cfg(test)]
 mod vectors;
 #[cfg(test)]

@@ -7,10 +7,9 @@ use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::hash::Hash;
 use crate::log::{self, TreeId};
-use crate::lottery::index;
-use crate::lottery::roster::{Columns, Row};
+use crate::lottery::roster::Columns;
 use crate::lottery::rules::open::MAX_TICKETS;
-use crate::rooms;
+use crate::lottery::{index, tags};
 use crate::state::StateRead;
 
 pub(super) fn chunk<S: StateRead + ?Sized>(
@@ -35,12 +34,12 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
         rows <= u64::from(rules.max_rows) && tickets <= MAX_TICKETS,
         RejectReason::RosterFull,
     )?;
-    let tags = new_tags(ctx.state, lottery.open_leaf_index, first, columns.rows())?;
+    let tags = columns.rows().map(|row| row.tag);
+    require(
+        tags::add(ctx.state, lottery.open_leaf_index, tags)?,
+        RejectReason::RosterDuplicateTag,
+    )?;
 
-    for (key, serial) in tags {
-        // MAX_LOTTERY_ROWS fits.
-        ctx.state.put(key, (serial as u32).to_be_bytes().to_vec());
-    }
     let leaves: Vec<Hash> = columns.rows().map(|row| row.leaf_hash()).collect();
     let root = log::append(ctx.state, &TreeId::roster(&id), first, &leaves)?;
     index::put_chunk(ctx.state, &id, first, leaf_index, &columns);
@@ -49,33 +48,6 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
     lottery.roster_root = root.to_bytes();
     save(ctx, &id, &lottery);
     Ok(())
-}
-
-/// The keys under which the rows' tags are to be kept, each with its serial. Refused where a tag
-/// stands twice in the chunk or was seen before in this lottery, which its opening's leaf names in
-/// fewer bytes than its id: there are as many of these keys as rows.
-fn new_tags<S: StateRead + ?Sized>(
-    state: &S,
-    open_leaf_index: u64,
-    first_serial: u64,
-    rows: impl Iterator<Item = Row>,
-) -> Result<Vec<(Vec<u8>, u64)>, Stop> {
-    let mut tags: Vec<([u8; 32], u64)> = rows.map(|row| row.tag).zip(first_serial..).collect();
-    tags.sort_unstable();
-    require(
-        tags.windows(2).all(|pair| pair[0].0 != pair[1].0),
-        RejectReason::RosterDuplicateTag,
-    )?;
-    let keys: Vec<Vec<u8>> = tags
-        .iter()
-        .map(|(tag, _)| rooms::key(rooms::ROSTER_TAG, &[&open_leaf_index.to_be_bytes(), tag]))
-        .collect();
-    let seen = state.multi_get(&keys)?;
-    require(
-        seen.iter().all(Option::is_none),
-        RejectReason::RosterDuplicateTag,
-    )?;
-    Ok(keys.into_iter().zip(tags.iter().map(|t| t.1)).collect())
 }
 
 pub(super) fn freeze<S: StateRead + ?Sized>(
