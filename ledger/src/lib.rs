@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod foreign;
 pub mod genesis;
 pub mod hash;
+pub mod intake;
 pub mod log;
 pub mod lottery;
 pub mod map;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    audit, checkpoint, code, entry, evidence, genesis, key, lottery, member, pass, proof, trust,
+    audit, checkpoint, code, entry, evidence, genesis, intake, key, lottery, mandate, member, pass,
+    proof, trust,
 };
 
 /// Where a node of a testnet listens.
@@ -122,6 +123,18 @@ pub enum Noun {
         after_help = "Example:\n  cairn code status 9f…07 --genesis genesis.bin"
     )]
     Code(code::Command),
+    /// Grant and revoke mandates, set a region's rule, erase bodies: what granters sign together
+    #[command(
+        subcommand,
+        after_help = "Example:\n  cairn mandate propose grant.toml --key notary.key --out grant.draft"
+    )]
+    Mandate(mandate::Command),
+    /// Keep a field station's journal without a network, and bring it to the ledger later
+    #[command(
+        subcommand,
+        after_help = "Example:\n  cairn intake test 9f03…07 --journal station.journal --key station.key"
+    )]
+    Intake(intake::Command),
     /// Show a code's pass as a QR code, and verify passes at a gate with no network
     #[command(
         subcommand,
@@ -158,7 +171,7 @@ pub enum Noun {
         after_help = "Example:\n  cairn member show --genesis genesis.bin"
     )]
     Member(member::Command),
-    /// Replay the chain from its genesis and compare everything
+    /// Replay the chain, list all that an authority did, a code's history, days that stand out
     #[command(
         subcommand,
         after_help = "Example:\n  cairn audit replay --genesis genesis.bin"

@@ -151,11 +151,22 @@ impl Session {
         entry: &v1::SignedEntry,
         wait: WaitFor,
     ) -> Result<v1::EntryStatus, Failure> {
+        let status = self.decide(entry, wait).await?;
+        accepted(&status)?;
+        Ok(status)
+    }
+
+    /// The same, and a rejection is an answer.
+    pub async fn decide(
+        &self,
+        entry: &v1::SignedEntry,
+        wait: WaitFor,
+    ) -> Result<v1::EntryStatus, Failure> {
         let mut patience = Patience::new(self.timeout());
         loop {
             let status = self.hand_in(entry, wait, &mut patience).await?;
             let status = self.follow(status, wait, &mut patience).await?;
-            if reached(&status, wait) {
+            if status.state() == EntryState::Rejected || reached(&status, wait) {
                 return Ok(status);
             }
             // Not in a block, perhaps lost with a leader: once more.
@@ -212,14 +223,12 @@ impl Session {
         wait: WaitFor,
         patience: &mut Patience,
     ) -> Result<v1::EntryStatus, Failure> {
-        accepted(&status)?;
         while status.state() == EntryState::Committed && !reached(&status, wait) {
             if !patience.pause().await {
                 return Err(not_yet(&status));
             }
             let id = Hash::from_slice(&status.entry_id).unwrap_or_default();
             status = self.entry_status(&id).await?;
-            accepted(&status)?;
         }
         Ok(status)
     }

@@ -144,7 +144,7 @@ fn act_at<S: StateRead + ?Sized>(
 }
 
 /// The place of the first act of `authority` at `from_ms` or later, below `size`.
-pub fn first_since<S: StateRead + ?Sized>(
+fn first_since<S: StateRead + ?Sized>(
     state: &S,
     authority: &[u8],
     size: u64,
@@ -184,19 +184,28 @@ pub fn prove<S: StateRead + ?Sized>(
     })
 }
 
-/// All acts of `authority` from `from_ms` on and before `to_ms`, with the one before and the one
-/// behind.
+/// Where the acts of `authority` from `from_ms` on and before `to_ms` lie in its log, with the one
+/// before and the one behind.
+pub fn window<S: StateRead + ?Sized>(
+    state: &S,
+    authority: &[u8],
+    from_ms: u64,
+    to_ms: u64,
+) -> Result<Range<u64>, StateError> {
+    let size = log_of(state, authority)?.size;
+    let first = first_since(state, authority, size, from_ms)?;
+    let end = first_since(state, authority, size, to_ms.max(from_ms))?;
+    Ok(first.saturating_sub(1)..size.min(end.saturating_add(1)))
+}
+
+/// All acts of `authority` from `from_ms` on and before `to_ms`, with what shows them whole.
 pub fn prove_window<S: StateRead + ?Sized>(
     state: &S,
     authority: &[u8],
     from_ms: u64,
     to_ms: u64,
 ) -> Result<v1::ActRange, LogError> {
-    let size = log_of(state, authority)?.size;
-    let first = first_since(state, authority, size, from_ms)?;
-    let end = first_since(state, authority, size, to_ms.max(from_ms))?;
-    let end = size.min(end.saturating_add(1));
-    prove(state, authority, first.saturating_sub(1)..end)
+    prove(state, authority, window(state, authority, from_ms, to_ms)?)
 }
 
 /// Why a range of acts does not show the whole window.

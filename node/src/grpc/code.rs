@@ -1,16 +1,18 @@
 //! `CodeStatusService`: a code's status with its proof, or the proof that it was never issued.
 
 use cairn_consensus::Core;
-use cairn_ledger::code::NAMESPACE;
+use cairn_ledger::code::{ACTS_OF_NAMESPACE, NAMESPACE, acts};
 use cairn_proto::v1;
 use cairn_proto::v1::code_status_service_server::CodeStatusService;
 use tonic::{Request, Response, Status};
 
-use super::errors::invalid;
+use super::errors::{invalid, unreadable};
 use super::reading::{Reading, hash, proven};
 
 /// Codes in one batch: a thousand proofs are about 1.3 MB.
 const MAX_CODES: usize = 1_000;
+/// Acts in one answer: some hundred bytes each.
+const MAX_ACTS: u64 = 4_096;
 
 /// The service.
 pub struct CodeApi {
@@ -55,6 +57,32 @@ impl CodeStatusService for CodeApi {
         Ok(Response::new(v1::BatchGetStatusResponse {
             proofs: codes.iter().map(prove).collect::<Result<_, _>>()?,
             checkpoint: Some(reading.checkpoint()),
+        }))
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<v1::ListOrdersRequest>,
+    ) -> Result<Response<v1::ListOrdersResponse>, Status> {
+        let v1::ListOrdersRequest {
+            authority,
+            from_ms,
+            to_ms,
+        } = request.into_inner();
+        hash("authority", &authority)?;
+        let reading = Reading::newest(&self.core)?;
+        let to_ms = match to_ms {
+            0 => reading.header.timestamp_ms,
+            to_ms if to_ms < from_ms => return Err(invalid("to_ms", "is before from_ms")),
+            to_ms => to_ms,
+        };
+        let window = acts::window(&*reading.view, &authority, from_ms, to_ms);
+        let window = window.map_err(|error| unreadable(&error))?;
+        let window = window.start..window.end.min(window.start + MAX_ACTS);
+        let range = acts::prove(&*reading.view, &authority, window);
+        Ok(Response::new(v1::ListOrdersResponse {
+            range: Some(range.map_err(|error| unreadable(&error))?),
+            log: Some(reading.map_receipt(ACTS_OF_NAMESPACE, authority)?),
         }))
     }
 }

@@ -15,7 +15,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::cli::Global;
 use crate::exit::Failure;
 
-const DAY_MS: u64 = 86_400_000;
+pub const DAY_MS: u64 = 86_400_000;
 
 /// What can be done with codes.
 #[derive(Debug, Subcommand)]
@@ -46,7 +46,7 @@ Example:
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Issue(args) => issue::run(global, args).await,
-        Command::Order(args) => order::run(global, args).await,
+        Command::Order(args) => order::run(global, *args).await,
         Command::Status(args) => status::run(global, args).await,
     }
 }

@@ -11,8 +11,10 @@ mod equivocations;
 pub mod evidence;
 pub mod genesis;
 pub mod in_order;
+pub mod intake;
 pub mod key;
 pub mod lottery;
+pub mod mandate;
 pub mod member;
 pub mod pass;
 pub mod problems;
@@ -31,6 +33,8 @@ pub async fn run(global: &Global, noun: Noun) -> Result<(), Failure> {
         Noun::Entry(command) => entry::run(global, command).await,
         Noun::Lottery(command) => lottery::run(global, command).await,
         Noun::Code(command) => code::run(global, command).await,
+        Noun::Mandate(command) => mandate::run(global, command).await,
+        Noun::Intake(command) => intake::run(global, command).await,
         Noun::Pass(command) => pass::run(global, command).await,
         Noun::Trust(command) => trust::run(global, command).await,
         Noun::Evidence(command) => evidence::run(global, command).await,

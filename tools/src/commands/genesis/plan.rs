@@ -152,7 +152,7 @@ struct Author {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Mandate {
+pub(crate) struct Mandate {
     #[serde(deserialize_with = "hex_bytes")]
     authority: Bytes,
     region: String,
@@ -180,7 +180,7 @@ pub(crate) enum MemberRole {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum AuthorRole {
+pub(crate) enum AuthorRole {
     Notary,
     Government,
     Institute,
@@ -194,7 +194,7 @@ enum AuthorRole {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+pub(crate) enum Status {
     Green,
     Yellow,
     Red,
@@ -310,7 +310,7 @@ impl Author {
 }
 
 impl AuthorRole {
-    fn format(self) -> v1::Role {
+    pub(crate) fn format(self) -> v1::Role {
         match self {
             AuthorRole::Notary => v1::Role::Notary,
             AuthorRole::Government => v1::Role::Government,
@@ -334,21 +334,32 @@ impl MandatePolicy {
     }
 }
 
-impl Mandate {
-    fn format(mut self) -> v1::Mandate {
-        self.reasons.sort();
-        let statuses = self.statuses.into_iter().map(|status| match status {
+impl Status {
+    pub(crate) fn format(self) -> v1::CodeStatus {
+        match self {
             Status::Green => v1::CodeStatus::Green,
             Status::Yellow => v1::CodeStatus::Yellow,
             Status::Red => v1::CodeStatus::Red,
-        });
-        let mut statuses: Vec<i32> = statuses.map(i32::from).collect();
-        statuses.sort_unstable();
+        }
+    }
+}
+
+/// As the formats have a list of statuses.
+pub(crate) fn ascending(statuses: Vec<Status>) -> Vec<i32> {
+    let numbers = statuses.into_iter().map(|status| status.format().into());
+    let mut numbers: Vec<i32> = numbers.collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+impl Mandate {
+    pub(crate) fn format(mut self) -> v1::Mandate {
+        self.reasons.sort();
         v1::Mandate {
             authority: self.authority,
             region: self.region,
             reasons: self.reasons,
-            statuses,
+            statuses: ascending(self.statuses),
             max_duration_ms: self.max_duration_days.saturating_mul(DAY_MS),
             approver_role: self.approver_role.map_or(0, |role| role.format().into()),
         }
@@ -360,7 +371,7 @@ pub(crate) fn hex_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::
     bytes_of(&text).map_err(D::Error::custom)
 }
 
-fn hex_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Bytes>, D::Error> {
+pub(crate) fn hex_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Bytes>, D::Error> {
     let texts = Vec::<String>::deserialize(from)?;
     let all = texts.iter().map(|text| bytes_of(text));
     all.collect::<Result<_, _>>().map_err(D::Error::custom)

@@ -1,5 +1,4 @@
-//! `cairn audit`: replays the chain from its genesis in memory and compares everything, and shows
-//! what nodes have against a member (`equivocations`).
+//! `cairn audit replay`: replays the chain from its genesis in memory and compares everything.
 //!
 //! What holds here: nothing of a node is trusted. Every signature is verified here, every block is
 //! applied here, and header bytes, outcomes and certificates must be what the node says; so every
@@ -16,60 +15,46 @@ use cairn_ledger::hash::Hash;
 use cairn_ledger::state::MemoryState;
 use cairn_ledger::{canonical, checkpoint, members};
 use cairn_proto::v1;
-use clap::Subcommand;
 use serde::Serialize;
 use tonic::{Status, Streaming};
 
 use crate::cli::Global;
-use crate::commands::equivocations::Evidence;
 use crate::exit::Failure;
 use crate::nodes::next_message;
 use crate::output::{self, count, line};
 use crate::progress::{self, Bar};
 use crate::session::{Patience, Session, ledger_client, passes, uncertified};
 
-/// `cairn audit …`
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Replay every block from the genesis and compare headers, outcomes and certificates
-    #[command(
-        after_help = "Restricted bodies are shown by auditors' endpoints only: point --node to one.\n\n\
-                      Example:\n  cairn audit replay --node http://127.0.0.1:7501 --genesis \
-                      genesis.bin"
-    )]
-    Replay {
-        /// Only up to this block
-        #[arg(long, value_name = "HEIGHT")]
-        until: Option<u64>,
-    },
-    /// Show, and export, proofs that a member cosigned two headers of one height
-    #[command(
-        after_help = "Examples:\n  cairn audit evidence --out case.evidence --genesis genesis.bin\n  \
-                      cairn audit evidence verify case.evidence --chain-id 5c0f…e1"
-    )]
-    Evidence(Evidence),
-}
-
-/// Runs a command.
-pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
-    match command {
-        Command::Replay { until } => replay(global, until).await,
-        Command::Evidence(evidence) => evidence.run(global).await,
-    }
-}
-
-async fn replay(global: &Global, until: Option<u64>) -> Result<(), Failure> {
+/// Replays and reports.
+pub async fn run(global: &Global, until: Option<u64>) -> Result<(), Failure> {
     let session = Session::connect(global).await?;
     let begun = Instant::now();
+    let blocks = whole(global, &session, until, &mut |_, _| Ok(())).await?;
+    let report = Report {
+        seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        ..blocks
+    };
+    output::print(global, &report, Report::table);
+    Ok(())
+}
+
+/// Sees the state after each block.
+pub type Watch<'w> = dyn FnMut(&MemoryState, &v1::Header) -> Result<(), Failure> + 'w;
+
+/// Replays the chain up to the newest certified block, or to `until`.
+pub async fn whole(
+    global: &Global,
+    session: &Session,
+    until: Option<u64>,
+    watch: &mut Watch<'_>,
+) -> Result<Report, Failure> {
     let target = session.checkpoint().await?;
     let last = last_height(&target, until)?;
     let bar = progress::bar(global, last + 1, "replaying blocks");
-    let mut replay = Replay::new(&session.chain, target);
-    replay_all(&session, &mut replay, last, &bar).await?;
+    let mut replay = Replay::new(&session.chain, target, watch);
+    replay_all(session, &mut replay, last, &bar).await?;
     bar.finish();
-    let report = replay.report(begun.elapsed().as_secs_f64());
-    output::print(global, &report, Report::table);
-    Ok(())
+    Ok(replay.report())
 }
 
 fn last_height(target: &CertifiedCheckpoint, until: Option<u64>) -> Result<u64, Failure> {
@@ -86,7 +71,7 @@ fn last_height(target: &CertifiedCheckpoint, until: Option<u64>) -> Result<u64, 
 /// Streams blocks into the replay; where a node fails, goes on with the next one.
 async fn replay_all(
     session: &Session,
-    replay: &mut Replay<'_>,
+    replay: &mut Replay<'_, '_>,
     last: u64,
     bar: &Bar,
 ) -> Result<(), Failure> {
@@ -118,7 +103,7 @@ async fn replay_all(
 /// Replays what a stream brings; what ended it, where it ended too early.
 async fn follow(
     blocks: &mut Streaming<v1::StreamBlocksResponse>,
-    replay: &mut Replay<'_>,
+    replay: &mut Replay<'_, '_>,
     last: u64,
     bar: &Bar,
 ) -> Result<Option<Status>, Failure> {
@@ -137,8 +122,9 @@ async fn follow(
 }
 
 /// The chain as it was computed here.
-struct Replay<'a> {
+struct Replay<'a, 'w> {
     chain: &'a Chain,
+    watch: &'a mut Watch<'w>,
     /// Certified before the replay began: the chain must lead there.
     target: CertifiedCheckpoint,
     state: MemoryState,
@@ -150,10 +136,11 @@ struct Replay<'a> {
     certified: BTreeSet<u64>,
 }
 
-impl<'a> Replay<'a> {
-    fn new(chain: &'a Chain, target: CertifiedCheckpoint) -> Self {
+impl<'a, 'w> Replay<'a, 'w> {
+    fn new(chain: &'a Chain, target: CertifiedCheckpoint, watch: &'a mut Watch<'w>) -> Self {
         Replay {
             chain,
+            watch,
             target,
             state: MemoryState::default(),
             next: 0,
@@ -174,6 +161,7 @@ impl<'a> Replay<'a> {
         self.entries += proposal.map_or(0, |proposal| proposal.entries.len() as u64);
         self.tree_size = applied.header.tree_size;
         self.state.commit(applied.writes);
+        (self.watch)(&self.state, &applied.header).map_err(at)?;
         let carried = proposal.and_then(|proposal| proposal.certificate.as_ref());
         for certificate in [carried, message.checkpoint.as_ref()].into_iter().flatten() {
             self.certificate(certificate).map_err(at)?;
@@ -234,7 +222,7 @@ impl<'a> Replay<'a> {
         })
     }
 
-    fn report(&self, seconds: f64) -> Report {
+    fn report(&self) -> Report {
         Report {
             ok: true,
             blocks: self.next,
@@ -242,7 +230,7 @@ impl<'a> Replay<'a> {
             certificates: self.certified.len() as u64,
             height: self.next.saturating_sub(1),
             tree_size: self.tree_size,
-            seconds: (seconds * 1000.0).round() / 1000.0,
+            seconds: 0.0,
         }
     }
 }
@@ -324,12 +312,13 @@ fn differing(ours: &v1::Header, theirs: &v1::Header) -> Vec<&'static str> {
 
 /// What the replay found.
 #[derive(Debug, Serialize)]
-struct Report {
+pub struct Report {
     ok: bool,
     blocks: u64,
     entries: u64,
     certificates: u64,
-    height: u64,
+    /// Of the last block.
+    pub height: u64,
     tree_size: u64,
     seconds: f64,
 }
