@@ -184,7 +184,9 @@ pub fn in_words(entry: &v1::SignedEntry) -> Result<String, String> {
             )
         }
         _ => {
-            return Err("this draft is of another kind; pass it to the command that made it".into());
+            return Err(
+                "this draft is of another kind; pass it to the command that made it".into(),
+            );
         }
     })
 }
