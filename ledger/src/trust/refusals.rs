@@ -14,12 +14,12 @@ use crate::hash::Hash;
 use crate::{canonical, code, map};
 
 /// Refusals in one file: each takes more than a kilobyte.
-pub const MAX_REFUSALS: usize = 1_000;
+const MAX_REFUSALS: usize = 1_000;
 
 /// Why refusals are not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalsError {
-    /// Beyond [`MAX_REFUSALS`].
+    /// More than a file may have.
     #[error("{0} are more than the {MAX_REFUSALS} that a file may have")]
     TooMany(usize),
     /// Each stands once, and carries no changes of members of its own.
