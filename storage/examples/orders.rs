@@ -1,19 +1,22 @@
-//! What one order of 100,000 changes costs a node that has 1,000,000 codes, on RocksDB.
+//! What codes cost a node on RocksDB, as they grow: an order of 100,000 changes, a proof, the disk.
 //!
 //! ```sh
-//! cargo run --release -p cairn-storage --example orders
+//! cargo run --release -p cairn-storage --example orders              # 10^4, 10^5 and 10^6 codes
+//! cargo run --release -p cairn-storage --example orders 10000000     # so many; takes minutes
 //! ```
 //!
-//! Each round applies one block of the order and all of its chunks, as every node does, and commits
+//! Codes are issued block by block. Then each round applies one block of the order and all of its chunks, as every node does, and commits
 //! it. Beside that, the update of the map alone is timed on the same state: reading the codes, then
 //! bringing as many new values in, nothing kept; that is what grows with the number of codes. CPU
 //! seconds of the thread that applies; for the whole block also those of the process, RocksDB's own
 //! threads included. Of the rounds the median counts. Signatures are left out: a node has verified
-//! them at admission.
+//! them at admission. At last proofs of codes picked all over are made, some thousands unmeasured
+//! before them; of a map of 13 million codes a proof has as many siblings more as it is deeper.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 use std::{env, fs};
 
 use bytes::Bytes;
@@ -24,42 +27,83 @@ use cairn_ledger::hash::{self, Hash};
 use cairn_ledger::state::Overlay;
 use cairn_ledger::{apply, canonical, map};
 use cairn_proto::v1::{self, CodeStatus, EntryKind, OrderMode, Role, Visibility};
-use cairn_storage::{Memory, Purpose, RocksDisk, StateStore};
+use cairn_storage::{Disk as _, Memory, Purpose, RocksDisk, StateStore};
 use ed25519_dalek::SigningKey;
 
-/// Codes, unless the first argument says otherwise.
-const CODES: u32 = 1_000_000;
-/// Changes of one order.
+/// Codes, unless arguments say otherwise.
+const CODES: [u32; 3] = [10_000, 100_000, 1_000_000];
+/// Changes of one order, at most.
 const CHANGES: usize = 100_000;
 /// Orders that are timed.
 const ROUNDS: u32 = 5;
-/// CPU seconds that the update of the map may take.
+/// Proofs that are timed.
+const PROOFS: usize = 5_000;
+/// CPU seconds that the update of the map may take, of 100,000 changes on a million codes.
 const GOAL: f64 = 0.5;
+/// Microseconds that a proof may take, and its bytes.
+const PROOF_GOAL: (f64, f64) = (5.0, 1_000.0);
+/// A city that had to show 13 million people's codes.
+const LARGEST: f64 = 13e6;
+/// Bytes of a sibling in a proof, with its field's tag and length.
+const SIBLING: f64 = 34.0;
 const REGION: &str = "suzhou";
 const START_MS: u64 = 1_700_000_000_000;
 /// Entries of a block of issues: below its bytes.
 const ISSUES: usize = 24;
 
 fn main() {
-    let codes = env::args().nth(1).map_or(CODES, |n| n.parse().unwrap());
+    let sizes: Vec<u32> = env::args().skip(1).map(|n| n.parse().unwrap()).collect();
+    println!(
+        "{:>9} {:>7} {:>8} {:>8} {:>6} {:>7} {:>6} {:>7} {:>8} {:>9} {:>9} {:>8}",
+        "codes",
+        "issue",
+        "bytes/c",
+        "changes",
+        "read",
+        "update",
+        "apply",
+        "commit",
+        "process",
+        "proof us",
+        "siblings",
+        "bytes"
+    );
+    for codes in if sizes.is_empty() {
+        CODES.to_vec()
+    } else {
+        sizes
+    } {
+        measure(codes);
+    }
+    let (us, bytes) = PROOF_GOAL;
+    println!(
+        "issue: seconds for all; read to process: CPU seconds, medians of {ROUNDS} orders\n\
+         goals at 1000000 codes: read + update {GOAL}; proof {us} us, and {bytes} bytes at {LARGEST}"
+    );
+}
+
+fn measure(codes: u32) {
     let folder = tempfile::tempdir().unwrap();
     let disk = RocksDisk::open(folder.path(), Purpose::Ledger, &Memory::new()).unwrap();
-    let mut node = Node::new(Arc::new(disk));
+    let disk = Arc::new(disk);
+    let mut node = Node::new(disk.clone());
     let mut all: Vec<[u8; 32]> = (0..codes)
         .map(|n| hash::plain(&n.to_be_bytes()).0)
         .collect();
     all.sort_unstable();
+    let began = Instant::now();
     node.issue(&all);
-    println!("{codes} codes, orders of {CHANGES} changes; CPU seconds");
-    println!("round  read  update  apply  commit  process");
-    let mut updates = Vec::new();
+    let issuing = began.elapsed().as_secs_f64();
+    let stored = disk.approximate_bytes().unwrap() as f64 / f64::from(codes);
     let mut sequences: BTreeMap<[u8; 32], u64> = all.iter().map(|code| (*code, 1)).collect();
+    let mut rounds = Vec::new();
+    let count = CHANGES.min(all.len());
     for round in 0..ROUNDS {
         // Another part of the codes each time, spread over all of them.
-        let step = all.len() / CHANGES;
+        let step = all.len() / count;
         let picked = all.iter().skip(round as usize % step).step_by(step);
         let changes: Vec<_> = picked
-            .take(CHANGES)
+            .take(count)
             .map(|code| (*code, sequences[code]))
             .collect();
         let entries = node.order(&changes);
@@ -70,12 +114,30 @@ fn main() {
         for (code, _) in &changes {
             *sequences.get_mut(code).unwrap() += 1;
         }
-        println!("{round:>5} {read:>5.2} {update:>7.2} {apply:>6.2} {commit:>7.2} {process:>8.2}");
-        updates.push(read + update);
+        rounds.push([read, update, apply, commit, process]);
     }
-    updates.sort_by(f64::total_cmp);
-    let median = updates[updates.len() / 2];
-    println!("median of read and update {median:.2}, goal at most {GOAL}");
+    let median = |of: usize| {
+        let mut all: Vec<f64> = rounds.iter().map(|round| round[of]).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let (us, siblings, bytes) = node.prove(&all);
+    println!(
+        "{codes:>9} {issuing:>7.1} {stored:>8.0} {count:>8} {:>6.2} {:>7.2} {:>6.2} {:>7.2} {:>8.2} {us:>9.1} \
+         {siblings:>9.1} {bytes:>8.0}",
+        median(0),
+        median(1),
+        median(2),
+        median(3),
+        median(4),
+    );
+    let deeper = (LARGEST / f64::from(codes)).log2();
+    if deeper > 0.0 && deeper < 4.0 {
+        println!(
+            "{LARGEST:>9} by one sibling for each doubling: {:.0} bytes",
+            bytes + SIBLING * deeper
+        );
+    }
 }
 
 struct Node {
@@ -177,10 +239,36 @@ impl Node {
                 first_change: (at * MAX_CHUNK_CODES) as u32,
                 codes: codes.concat().into(),
                 expected_sequences: sequences,
+                blind: vec![9; 32].into(),
             });
             entries.push(self.entry(EntryKind::StatusChunk, order_id.clone(), chunk));
         }
         entries
+    }
+
+    /// Microseconds, siblings and bytes of a proof, on an average.
+    fn prove(&self, codes: &[[u8; 32]]) -> (f64, f64, f64) {
+        let snapshot = self.store.snapshot().unwrap();
+        let header = apply::tip(&snapshot).unwrap().unwrap().header;
+        let root = Hash::from_slice(&header.map_root).unwrap();
+        let step = (codes.len() / PROOFS).max(1);
+        let keys = codes.iter().step_by(step);
+        let keys: Vec<Hash> = keys
+            .map(|code| map::map_key(code::NAMESPACE, code))
+            .collect();
+        let all = || {
+            keys.iter()
+                .map(|key| map::prove(&snapshot, &root, key).unwrap())
+        };
+        let warm = all().count();
+        let began = Instant::now();
+        let proofs: Vec<v1::MapProof> = all().collect();
+        let us = began.elapsed().as_secs_f64() * 1e6 / warm as f64;
+        let mean = |of: fn(&v1::MapProof) -> usize| {
+            proofs.iter().map(of).sum::<usize>() as f64 / warm as f64
+        };
+        let bytes = mean(|proof| canonical::encode(proof).len());
+        (us, mean(|proof| proof.siblings.len()), bytes)
     }
 
     /// CPU seconds to read the codes, and to bring as many new values into the map; nothing is kept.

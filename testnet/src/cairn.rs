@@ -42,6 +42,8 @@ pub struct Cairn {
 pub struct Answer {
     /// The last JSON value on stdout; null where there was none.
     pub value: Value,
+    /// All of them.
+    pub values: Vec<Value>,
     /// From start to end.
     pub took: Duration,
 }
@@ -83,6 +85,20 @@ impl Cairn {
     /// Runs a command that must succeed.
     pub async fn run(&self, args: Vec<OsString>) -> anyhow::Result<Value> {
         Ok(self.call(args, 0, Progress::Hidden).await?.value)
+    }
+
+    /// Runs a command that lists things, as one array or a line for each, and must succeed.
+    pub async fn rows(&self, args: Vec<OsString>) -> anyhow::Result<Vec<Value>> {
+        self.rows_of(args, 0).await
+    }
+
+    /// The same for one that must end with `code`.
+    pub async fn rows_of(&self, args: Vec<OsString>, code: i32) -> anyhow::Result<Vec<Value>> {
+        let values = self.call(args, code, Progress::Hidden).await?.values;
+        Ok(match &values[..] {
+            [Value::Array(rows)] => rows.clone(),
+            _ => values,
+        })
     }
 
     /// Runs a command that must succeed, and says how long it took.
@@ -150,9 +166,13 @@ impl Cairn {
                 self.log.display()
             );
         }
-        let value = last_json(&stdout)
+        let values = json_values(&stdout)
             .with_context(|| format!("{line}\n  printed no JSON; log: {}", self.log.display()))?;
-        Ok(Answer { value, took })
+        Ok(Answer {
+            value: values.last().cloned().unwrap_or(Value::Null),
+            values,
+            took,
+        })
     }
 
     /// The command as a person would type it.
@@ -187,12 +207,9 @@ fn cut(text: &str) -> String {
     lines.collect()
 }
 
-fn last_json(text: &str) -> anyhow::Result<Value> {
-    let mut last = Value::Null;
-    for value in serde_json::Deserializer::from_str(text).into_iter() {
-        last = value?;
-    }
-    Ok(last)
+fn json_values(text: &str) -> serde_json::Result<Vec<Value>> {
+    let values = serde_json::Deserializer::from_str(text);
+    values.into_iter().collect()
 }
 
 /// Runs a command to its end; one that nobody waits for any longer is killed.
@@ -286,8 +303,9 @@ mod tests {
             log.contains("-o json -q") && log.contains("$ cairn"),
             "{log}"
         );
-        assert_eq!(last_json("{\"a\":1}\n{\"a\":2}\n").unwrap()["a"], 2);
-        assert_eq!(last_json("").unwrap(), Value::Null);
+        let values = json_values("{\"a\":1}\n{\"a\":2}\n").unwrap();
+        assert_eq!((values.len(), &values[1]["a"]), (2, &2.into()));
+        assert!(json_values("").unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -91,6 +91,11 @@ impl Cluster {
         })
     }
 
+    /// Where it lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Runs a node by another program, whose words end where the node's begin.
     pub fn run_within(&mut self, raft_id: u64, words: Vec<String>) -> anyhow::Result<()> {
         let index = self.index(raft_id)?;

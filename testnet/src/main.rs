@@ -10,6 +10,7 @@ mod applicants;
 mod cairn;
 mod chaos;
 mod cluster;
+mod codes;
 mod demo;
 mod institutions;
 mod keys;

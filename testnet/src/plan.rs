@@ -17,16 +17,20 @@ use crate::ports::Ports;
 
 /// The region in which codes are issued.
 pub const REGION: &str = "lakeside";
+/// A region of the same ledger that another authority has a mandate for.
+pub const NEIGHBOUR: &str = "riverside";
 /// The reasons that the authority's mandate allows.
 pub const REASONS: [&str; 2] = ["close contact", "confirmed case"];
 
 /// Keys beside those of the institutions: file, purpose.
-const OFFICES: [(&str, Purpose); 8] = [
+const OFFICES: [(&str, Purpose); 10] = [
     ("organiser", Purpose::Author),
     ("shop", Purpose::Author),
     ("registrar", Purpose::Author),
     ("authority", Purpose::Author),
     ("health", Purpose::Author),
+    ("station", Purpose::Author),
+    ("neighbour", Purpose::Author),
     ("registrar-tag", Purpose::Tag),
     ("notary-tag", Purpose::Tag),
     ("beacon", Purpose::Seed),
@@ -175,6 +179,12 @@ pub async fn prepare(
         ("shop", "Harbour Street Pharmacy", "point-of-sale"),
         ("authority", "Epidemic Control Office", "authority"),
         ("health", "Centre for Public Health", "health"),
+        ("station", "Harbour Street Test Station", "registrar"),
+        (
+            "neighbour",
+            "Riverside Epidemic Control Office",
+            "authority",
+        ),
     ] {
         authors.push(AuthorPlan {
             public_key: office(name)?,
@@ -190,14 +200,19 @@ pub async fn prepare(
         }),
         member: members,
         author: authors,
-        mandate: vec![MandatePlan {
-            authority: office("authority")?,
-            region: REGION,
-            reasons: REASONS,
-            statuses: ["green", "yellow", "red"],
-            max_duration_days: 30,
-            approver_role: "health",
-        }],
+        mandate: [("authority", REGION), ("neighbour", NEIGHBOUR)]
+            .into_iter()
+            .map(|(name, region)| {
+                Ok(MandatePlan {
+                    authority: office(name)?,
+                    region,
+                    reasons: REASONS,
+                    statuses: ["green", "yellow", "red"],
+                    max_duration_days: 30,
+                    approver_role: "health",
+                })
+            })
+            .collect::<anyhow::Result<_>>()?,
         mandate_policy: MandatePolicyPlan {
             granters,
             required: 2,

@@ -1,4 +1,4 @@
-//! The stories of lotteries, from keys to the last check.
+//! The stories of lotteries and codes, from keys to the last check.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::process::Command;
@@ -33,4 +33,29 @@ fn a_voided_attempt_stays_to_be_seen_and_the_next_one_counts() {
 #[test]
 fn who_does_not_come_is_listed_and_holds_up_a_closed_lottery_only() {
     tell("absent");
+}
+
+#[test]
+fn a_district_is_released_by_check_ins_on_two_days() {
+    tell("district");
+}
+
+#[test]
+fn codes_turned_red_on_a_pretext_are_counted_refused_next_door_and_corrected() {
+    tell("henan");
+}
+
+#[test]
+fn a_gate_judges_passes_while_every_node_is_down() {
+    tell("gate");
+}
+
+#[test]
+fn a_field_teams_journal_outlives_a_power_cut_and_counts_once() {
+    tell("field");
+}
+
+#[test]
+fn a_city_recognises_another_as_far_as_its_policy_says() {
+    tell("cities");
 }

@@ -27,13 +27,24 @@ use crate::system;
 /// What a draft's file begins with.
 const MAGIC: &[u8] = b"cairn-draft-v1\n";
 
+/// What proposing takes, beside what the draft is to say.
+#[derive(Debug, Args)]
+pub struct Proposal {
+    /// The author key of the office that proposes
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Where the draft is written
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
 /// What approving a draft takes, whatever it says.
 #[derive(Debug, Args)]
 pub struct Approve {
     /// The draft, which gets the signature
     #[arg(value_name = "DRAFT")]
     pub draft: PathBuf,
-    /// The key file of a member's office
+    /// The author key of the office that approves
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
 }
@@ -94,6 +105,23 @@ pub fn read(path: &Path) -> Result<v1::SignedEntry, Failure> {
     canonical::decode(message).map_err(|_| none())
 }
 
+/// A draft's envelope, over the very body that is in the draft.
+pub fn envelope(entry: &v1::SignedEntry) -> Result<v1::Envelope, Failure> {
+    let envelope: v1::Envelope = canonical::decode(&entry.envelope)
+        .map_err(|error| Failure::Failed(format!("the draft's envelope: {error}")))?;
+    if envelope.body_hash != cairn_ledger::hash::plain(&entry.body).0[..] {
+        let message = "the draft's body is not the one that was signed";
+        return Err(Failure::Failed(message.to_owned()));
+    }
+    Ok(envelope)
+}
+
+/// What a draft says, once it is known to be of the kind that `M` is the body of.
+pub fn body<M: Message + Default + Described>(entry: &v1::SignedEntry) -> Result<M, Failure> {
+    canonical::decode(&entry.body)
+        .map_err(|error| Failure::Failed(format!("the draft's body: {error}")))
+}
+
 /// What a draft says, which must be of this kind and the very body that was signed. `noun` is the
 /// command that such drafts belong to.
 pub fn body_of<M: Message + Default + Described>(
@@ -101,22 +129,19 @@ pub fn body_of<M: Message + Default + Described>(
     kind: v1::EntryKind,
     noun: &str,
 ) -> Result<M, Failure> {
-    let envelope: v1::Envelope = canonical::decode(&entry.envelope)
-        .map_err(|error| Failure::Failed(format!("the draft's envelope: {error}")))?;
-    if envelope.kind() != kind {
-        let found = envelope.kind().as_str_name();
-        let found = found.strip_prefix("ENTRY_KIND_").unwrap_or(found);
-        return Err(Failure::Failed(format!(
-            "this draft is a {found}, and {noun} is about others; pass it to the command that \
-             made it"
-        )));
+    match envelope(entry)?.kind() {
+        found if found == kind => body(entry),
+        found => Err(other_kind(found, noun)),
     }
-    if envelope.body_hash != cairn_ledger::hash::plain(&entry.body).0[..] {
-        let message = "the draft's body is not the one that was signed";
-        return Err(Failure::Failed(message.to_owned()));
-    }
-    canonical::decode(&entry.body)
-        .map_err(|error| Failure::Failed(format!("the draft's body: {error}")))
+}
+
+/// Why a draft is not for a command.
+pub fn other_kind(found: v1::EntryKind, noun: &str) -> Failure {
+    let found = found.as_str_name();
+    let found = found.strip_prefix("ENTRY_KIND_").unwrap_or(found);
+    Failure::Failed(format!(
+        "this draft is a {found}, and {noun} is about others; pass it to the command that made it"
+    ))
 }
 
 /// A key file's key, which must be that of a member's office.

@@ -2,6 +2,7 @@
 
 mod frames;
 mod inbound;
+mod journals;
 mod ledger;
 mod passes;
 mod programs;
@@ -25,6 +26,7 @@ pub trait Target {
 pub fn all() -> anyhow::Result<Vec<Box<dyn Target>>> {
     let mut all = ledger::all()?;
     all.extend(passes::all()?);
+    all.extend(journals::all()?);
     all.push(Box::new(frames::Frames));
     all.push(Box::new(inbound::Inbound::new()?));
     all.extend(programs::all()?);

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::Value;
 
 use super::story::{Acknowledged, Story};
 use crate::cairn::{Field, args};
+use crate::codes;
 use crate::institutions::Role;
 use crate::plan::{REASONS, REGION};
 use crate::steps::thousands;
@@ -69,7 +70,7 @@ pub async fn run(story: &Story) -> anyhow::Result<Issued> {
     let minutes = record(story).await?;
     let recording = began.elapsed();
 
-    let codes = read_codes(&file)?;
+    let codes = codes::read(&file)?;
     let at = |index: usize| {
         let code = codes.get(index).cloned();
         code.with_context(|| format!("{} has too few codes", file.display()))
@@ -205,16 +206,4 @@ pub async fn ask(story: &Story, issued: &Issued) -> anyhow::Result<()> {
         .refused(args!["evidence", "show", "--file", other], NOT_FOUND)
         .await?;
     Ok(())
-}
-
-fn read_codes(path: &std::path::Path) -> anyhow::Result<Vec<String>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut lines = text.lines();
-    let header = lines.next().unwrap_or_default();
-    let Some(column) = header.split(',').position(|name| name == "code") else {
-        bail!("{} has no column \"code\"", path.display());
-    };
-    let codes = lines.filter_map(|line| line.split(',').nth(column));
-    Ok(codes.map(str::to_owned).collect())
 }

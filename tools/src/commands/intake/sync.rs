@@ -230,7 +230,9 @@ async fn conflict(session: &Session, fact: &Fact) -> Result<Option<Conflict>, Fa
     let value = session.map_value(NAMESPACE, key.as_bytes()).await?.value;
     let state: Option<v1::CodeState> = value.and_then(|bytes| canonical::decode(&bytes).ok());
     Ok(state.and_then(|state| {
-        let newer = state.valid_from_ms > check_in.observed_at_ms && state.released_at_leaf == 0;
+        // A code that was issued after its holder's test has no other status since.
+        let changed = state.sequence > 1 && state.released_at_leaf == 0;
+        let newer = changed && state.valid_from_ms > check_in.observed_at_ms;
         let at = timestamp(state.valid_from_ms);
         newer
             .then(|| conflict(format!("not counted: the code's status is newer, of {at}")))

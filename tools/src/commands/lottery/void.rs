@@ -69,12 +69,8 @@ pub struct Propose {
     /// dropped from the attempts that follow
     #[arg(long, value_name = "INSTITUTION")]
     absent: Vec<String>,
-    /// The key file of a member's office
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// Where the draft is written
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[command(flatten)]
+    draft: drafts::Proposal,
 }
 
 /// Runs a command.
@@ -85,10 +81,10 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Propose(propose) => {
             let lottery = Proven::read(&session, &propose.id).await?;
             let void = propose.body(&session, &lottery).await?;
-            let key = drafts::office_key(&in_force, &propose.key)?;
+            let key = drafts::office_key(&in_force, &propose.draft.key)?;
             let (subject, body) = (propose.id.to_bytes(), canonical::encode(&void));
             let entry = drafts::compose(&session, EntryKind::LotteryVoid, subject, body, &key);
-            drafts::write(&propose.out, &entry)?;
+            drafts::write(&propose.draft.out, &entry)?;
             tell(global, &Told::of(&lottery, &void, &in_force, &entry)?);
         }
         Command::Approve(approve) => {

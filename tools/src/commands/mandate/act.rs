@@ -6,6 +6,8 @@ use cairn_proto::v1::{self, EntryKind};
 use serde::Deserialize;
 
 use crate::commands::genesis::plan::{AuthorRole, Mandate, Status, ascending, hex_bytes, hex_list};
+use crate::drafts;
+use crate::exit::Failure;
 use crate::output::count;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -127,16 +129,10 @@ impl Region {
 }
 
 /// What a draft does, in words, for whoever is to sign it.
-pub fn in_words(entry: &v1::SignedEntry) -> Result<String, String> {
-    let envelope: v1::Envelope =
-        canonical::decode(&entry.envelope).map_err(|error| error.to_string())?;
-    if envelope.body_hash != cairn_ledger::hash::plain(&entry.body).0[..] {
-        return Err("the draft's body is not the one that was signed".to_owned());
-    }
-    let wrong = |error: canonical::CanonicalError| error.to_string();
-    Ok(match envelope.kind() {
+pub fn in_words(entry: &v1::SignedEntry) -> Result<String, Failure> {
+    Ok(match drafts::envelope(entry)?.kind() {
         EntryKind::MandateGrant => {
-            let mandate: v1::Mandate = canonical::decode(&entry.body).map_err(wrong)?;
+            let mandate: v1::Mandate = drafts::body(entry)?;
             let approver = match mandate.approver_role() {
                 v1::Role::Unspecified => "nobody".to_owned(),
                 role => format!("{role:?}").to_lowercase(),
@@ -155,12 +151,12 @@ pub fn in_words(entry: &v1::SignedEntry) -> Result<String, String> {
             )
         }
         EntryKind::MandateRevoke => {
-            let revoke: v1::MandateRevoke = canonical::decode(&entry.body).map_err(wrong)?;
+            let revoke: v1::MandateRevoke = drafts::body(entry)?;
             let (authority, region) = (hex::encode(&revoke.authority), revoke.region);
             format!("{authority} may give no more orders for codes of {region}")
         }
         EntryKind::RegionRule => {
-            let rule: v1::RegionRule = canonical::decode(&entry.body).map_err(wrong)?;
+            let rule: v1::RegionRule = drafts::body(entry)?;
             format!(
                 "in {}, {} check-ins{} at {} stations release to {:?}; a paper pass holds {} hours",
                 rule.region,
@@ -176,18 +172,14 @@ pub fn in_words(entry: &v1::SignedEntry) -> Result<String, String> {
             )
         }
         EntryKind::BodyErasure => {
-            let erasure: v1::BodyErasure = canonical::decode(&entry.body).map_err(wrong)?;
+            let erasure: v1::BodyErasure = drafts::body(entry)?;
             let entries = count(erasure.entry_ids.len() as u64 / 32);
             format!(
                 "the bodies of {entries} entries are erased for good: {}",
                 erasure.legal_basis
             )
         }
-        _ => {
-            return Err(
-                "this draft is of another kind; pass it to the command that made it".into(),
-            );
-        }
+        other => return Err(drafts::other_kind(other, "cairn mandate")),
     })
 }
 

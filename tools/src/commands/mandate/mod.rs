@@ -76,12 +76,8 @@ pub struct Propose {
     /// What is to be done
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The key file of a granter
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// Where the draft is written
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[command(flatten)]
+    draft: drafts::Proposal,
 }
 
 /// Runs a command.
@@ -90,22 +86,22 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Propose(propose) => {
             let act = read(&propose.file)?.body();
-            let key = granter_key(&session, &propose.key)?;
+            let key = granter_key(&session, &propose.draft.key)?;
             let entry = drafts::compose(&session, act.kind, act.subject, act.body, &key);
-            drafts::write(&propose.out, &entry)?;
+            drafts::write(&propose.draft.out, &entry)?;
             tell(global, &session, &entry, None)
         }
         Command::Approve(approve) => {
             let mut entry = drafts::read(&approve.draft)?;
             let key = granter_key(&session, &approve.key)?;
-            in_words(&entry).map_err(Failure::Failed)?;
+            in_words(&entry)?;
             drafts::sign(&session, &mut entry, &key);
             drafts::write(&approve.draft, &entry)?;
             tell(global, &session, &entry, None)
         }
         Command::Submit { draft } => {
             let entry = drafts::read(&draft)?;
-            in_words(&entry).map_err(Failure::Failed)?;
+            in_words(&entry)?;
             let (signed, required) = (entry.signatures.len(), policy(&session)?.required);
             if signed < required as usize {
                 return Err(Failure::QuorumNotMet(format!(
@@ -186,7 +182,7 @@ fn tell(
         )
     };
     let told = Told {
-        what: in_words(entry).map_err(Failure::Failed)?,
+        what: in_words(entry)?,
         signed_by: entry.signatures.iter().map(name).collect(),
         needed: policy(session)?.required,
         leaf_index: status.map(|status| status.leaf_index),

@@ -78,12 +78,8 @@ pub struct Propose {
     /// What is to change
     #[arg(long, value_name = "FILE")]
     plan: PathBuf,
-    /// The key file of a member's office
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// Where the draft is written
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[command(flatten)]
+    draft: drafts::Proposal,
 }
 
 /// Runs a command.
@@ -99,13 +95,13 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
             let next = Plan::read(&propose.plan)?.next(in_force.clone())?;
             policy::check(&next)
                 .map_err(|error| Failure::Failed(format!("the plan's policy: {error}")))?;
-            let key = drafts::office_key(&in_force, &propose.key)?;
+            let key = drafts::office_key(&in_force, &propose.draft.key)?;
             let body = canonical::encode(&v1::MembershipChange {
                 next_members: Some(next),
             });
             let kind = v1::EntryKind::MembershipChange;
             let entry = drafts::compose(&session, kind, Bytes::new(), body, &key);
-            drafts::write(&propose.out, &entry)?;
+            drafts::write(&propose.draft.out, &entry)?;
             told(global, &in_force, &entry)
         }
         Command::Approve(approve) => {
