@@ -106,7 +106,7 @@ fn code_of(n: u32) -> Hash {
 }
 
 impl City {
-    /// With so many green codes, each of an order and with a holder.
+    /// With so many green codes, each of an order, with a history and a holder.
     fn new(codes: u32) -> City {
         let keys: Vec<SigningKey> = (1..=4).map(|n| SigningKey::from_bytes(&[n; 32])).collect();
         let chain = chain(&keys);
@@ -123,6 +123,7 @@ impl City {
             valid_until_ms: NOW + 86_400_000,
             region: "610100".to_owned(),
             order_id: hash::plain(b"order").to_bytes(),
+            previous: hash::plain(b"the state before").to_bytes(),
             holder: hash::plain(b"holder").to_bytes(),
             ..Default::default()
         });

@@ -300,6 +300,35 @@ fn acceptable<S: StateRead + ?Sized>(
     Ok(verified.then_some(entry))
 }
 
+/// Whether an entry would leave no trace in the block after `state` because of who approved it, and
+/// why. Nothing is kept. A node tells its client so, who would wait for an outcome in vain.
+pub fn approvals_refused(
+    chain: &Chain,
+    state: &dyn StateRead,
+    entry: &Admitted,
+) -> Result<Option<RejectReason>, StateError> {
+    let Some(tip) = tip(state)? else {
+        return Ok(None);
+    };
+    // The earliest time at which it may be recorded: an idle chain has an old tip.
+    let lifetime = chain.limits().max_entry_lifetime_ms;
+    let earliest = entry.envelope.not_after_ms.saturating_sub(lifetime);
+    let timestamp_ms = tip.header.timestamp_ms.max(earliest);
+    let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(state);
+    let mut ctx = Ctx::new(chain, timestamp_ms, tip.header.height + 1, &mut overlay);
+    let decided = decide(&mut ctx, entry, tip.header.tree_size)?;
+    Ok(decided.err().filter(leaves_no_trace))
+}
+
+/// Approvals stand beside the envelope, which alone makes the id: whoever strips or adds one on the
+/// way must not be able to spend the id of the full entry.
+fn leaves_no_trace(reason: &RejectReason) -> bool {
+    matches!(
+        reason,
+        RejectReason::ApprovalMissing | RejectReason::ApprovalUnexpected
+    )
+}
+
 /// What the entries of one block come to.
 #[derive(Debug)]
 struct Block {
@@ -325,9 +354,7 @@ impl Block {
         entry: &Admitted,
     ) -> Result<(), StateError> {
         let decided = decide(ctx, entry, self.next_leaf)?;
-        // Approvals stand beside the envelope, which alone makes the id: whoever strips or adds one
-        // on the way must not be able to spend the id of the full entry.
-        if let Err(RejectReason::ApprovalMissing | RejectReason::ApprovalUnexpected) = decided {
+        if decided.as_ref().is_err_and(leaves_no_trace) {
             return Ok(());
         }
         let position = self.outcomes.len() as u32;

@@ -2,9 +2,10 @@
 //!
 //! What holds here: when [`check`] returns, the chain of headers leads from the pinned genesis to the
 //! certified one; each block's outcomes, entries and leaves are those that its header commits to; the
-//! tiles of the log and the pages of the map have the certified roots; and the records by which
-//! entries are found and repetitions refused are exactly the ones that the blocks make. Everything is
-//! read in the order of its keys and a portion at a time, so memory does not grow with the ledger.
+//! tiles of the log and the pages of the map have the certified roots; the records by which entries
+//! are found and repetitions refused are exactly the ones that the blocks make; and the states that
+//! codes had are those that lead to the codes in the map. Everything is read in the order of its
+//! keys and a portion at a time, so memory does not grow with the ledger.
 //!
 //! What stays out: indexes of lotteries and the trees of rosters, rankings and acts, whose roots
 //! are in the map but which only a replay of the rules can compute (`cairn audit replay`). A lie in
@@ -100,6 +101,7 @@ pub fn check<S: StateRead + ?Sized>(
     )?;
     rooms.finish(certified.log_root())?;
     let keys = map::check(state, certified.map_root())?;
+    history::check(state)?;
     let changes = members::changes_after(state, 0, usize::MAX)?;
     ensure(
         changes.len() as u64 == tip.header.epoch,
@@ -382,5 +384,6 @@ impl Sum {
     }
 }
 
+mod history;
 #[cfg(test)]
 mod tests;

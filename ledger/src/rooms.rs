@@ -1,8 +1,8 @@
 //! The rooms of the state: every key that is ever written, by its first byte.
 //!
 //! Integers in keys are big-endian, so that keys sort as numbers do. Only [`MAP_VALUE`] and
-//! [`MAP_PAGE`] are under `map_root`, and [`TILE`] of the main log under `log_root`; the others are
-//! indexes that anyone rebuilds from the log.
+//! [`MAP_PAGE`] are under `map_root`, and [`TILE`] of the main log under `log_root`; [`HISTORY`]
+//! follows from the codes in the map; the others are indexes that anyone rebuilds from the log.
 
 /// Map values: namespace hash key (32) → value.
 pub const MAP_VALUE: u8 = b'v';
@@ -33,6 +33,8 @@ pub const RANK_OF: u8 = b'q';
 pub const LOTTERY_INDEX: u8 = b'y';
 /// Acts of authorities: public key (32) ‖ place in the authority's log (8) → AuthorityAct.
 pub const ACT: u8 = b'a';
+/// States that codes had: the code's key in the map (32) ‖ sequence (8) → ReplacedState.
+pub const HISTORY: u8 = b's';
 /// Changes of members: the new epoch (8) → EpochChange, once the chain carries its certificate.
 pub const EPOCH: u8 = b'm';
 

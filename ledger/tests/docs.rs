@@ -211,7 +211,15 @@ fn messages_in_the_formats_are_those_of_the_proto_files() {
         assert_eq!(Some(lines), defined.get(name), "{name}");
     }
     // Whatever a file of signed and hashed messages defines is stated.
-    for file in ["entry", "block", "proof", "lottery", "code_status", "trust"] {
+    for file in [
+        "entry",
+        "block",
+        "proof",
+        "lottery",
+        "code_status",
+        "trust",
+        "intake",
+    ] {
         for name in definitions(&read(&format!("proto/cairn/v1/{file}.proto"))).keys() {
             assert!(
                 stated.contains_key(name),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use cairn_ledger::canonical::{self, CanonicalError, Problem};
 use cairn_ledger::checkpoint::{self, CertifyError};
-use cairn_ledger::code::acts;
+use cairn_ledger::code::{acts, history};
 use cairn_ledger::entry::{self, Draft};
 use cairn_ledger::epochs::Epochs;
 use cairn_ledger::genesis::{self, Chain};
@@ -27,7 +27,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 /// Every domain.
-const TAGS: [&str; 14] = [
+const TAGS: [&str; 15] = [
     "cairn v1 genesis",
     "cairn v1 members",
     "cairn v1 header",
@@ -42,6 +42,7 @@ const TAGS: [&str; 14] = [
     "cairn v1 lottery seed",
     "cairn v1 ranking tree",
     "cairn v1 code holder",
+    "cairn v1 code state",
 ];
 
 /// Message, bytes, and why they are not canonical. In StatusOrder, 1 is a string, 4 an enum, 5 a
@@ -517,6 +518,29 @@ fn codes_are_hashed_and_lapse_as_stated() {
         let status = code::effective_status(&state, number(&v["at_ms"]));
         assert_eq!(v["status"], status.map_or(0, |status| status as i32));
     }
+}
+
+#[test]
+fn the_states_of_a_code_are_linked_as_stated() {
+    let json = &vectors()["code"]["history"];
+    let current = canonical::decode::<v1::CodeState>(&bytes(&json["state"])).unwrap();
+    let code = hash(&json["code"]).0;
+    let mut earlier = Vec::new();
+    for v in list(&json["earlier"]) {
+        let replaced = v1::ReplacedState {
+            state: bytes(&v["state"]).into(),
+            blind: bytes(&v["blind"]).into(),
+        };
+        assert_eq!(history::link(&replaced), hash(&v["hash"]));
+        if !replaced.blind.is_empty() {
+            let blind = history::blind(&hash(&v["blind_of_chunk"]).0, &code);
+            assert_eq!(replaced.blind, blind.0[..]);
+        }
+        earlier.push(replaced);
+    }
+    let states = history::verify(&current, &earlier).unwrap();
+    assert_eq!(states.len(), 3);
+    assert!(history::verify(&current, &earlier[..1]).is_err());
 }
 
 #[test]

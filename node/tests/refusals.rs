@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_ledger::{canonical, hash};
+use cairn_ledger::{canonical, entry, hash};
 use cairn_proto::v1;
-use cluster::{Cluster, author};
+use cluster::{Cluster, author, office};
 use ed25519_dalek::SigningKey;
 use futures::future::join_all;
 use http_body::Frame;
@@ -49,6 +49,13 @@ async fn what_is_not_sound_is_refused_with_its_reason_and_leaves_no_trace() {
     bad_signature.signatures[0].signature = bytes.iter().map(|b| b ^ 1).collect();
     let mut other_body = cluster.evidence(3);
     other_body.body = cluster.evidence(4).body;
+    let mut approved = cluster.evidence(11);
+    let purpose = v1::SignaturePurpose::Approval;
+    let approval = entry::sign(&office(2), &cluster.chain().id, purpose, &approved.envelope);
+    approved.signatures.push(approval);
+    approved
+        .signatures
+        .sort_by(|a, b| (&a.public_key, a.purpose).cmp(&(&b.public_key, b.purpose)));
     // A field that no schema has, behind the others.
     let plain = cluster.evidence(5);
     let trailing = Bytes::from([&plain.envelope[..], &[0xf8, 0x07, 1]].concat());
@@ -73,6 +80,7 @@ async fn what_is_not_sound_is_refused_with_its_reason_and_leaves_no_trace() {
         ),
         ("SIGNATURE_INVALID", Code::InvalidArgument, bad_signature),
         ("BODY_MISMATCH", Code::InvalidArgument, other_body),
+        ("APPROVALS", Code::FailedPrecondition, approved),
         (
             "ENVELOPE_NOT_CANONICAL",
             Code::InvalidArgument,

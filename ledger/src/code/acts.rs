@@ -211,7 +211,8 @@ pub fn prove_window<S: StateRead + ?Sized>(
 /// Why a range of acts does not show the whole window.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
-    /// Later blocks may still add to it: end the window at the checkpoint's time at the latest.
+    /// Later blocks may still add to it: end the window right behind the checkpoint's time at the
+    /// latest.
     #[error("the window ends at {to_ms}, the checkpoint is of {as_of_ms}: take a newer one")]
     NotOver {
         /// The window's end.
@@ -235,7 +236,8 @@ pub enum WindowError {
 
 /// The acts from `from_ms` on and before `to_ms`, if `shown` has all of them. `log` is the map's
 /// value of the authority, or [`nothing`] where its absence is proven, under a verified checkpoint of
-/// the time `as_of_ms`.
+/// the time `as_of_ms`. A window that ends one millisecond behind that has all acts of this
+/// checkpoint; later blocks of the very same millisecond may add some.
 pub fn verify_window<'a>(
     log: &v1::AuthorityLog,
     as_of_ms: u64,
@@ -243,7 +245,7 @@ pub fn verify_window<'a>(
     to_ms: u64,
     shown: &'a v1::ActRange,
 ) -> Result<&'a [v1::AuthorityAct], WindowError> {
-    if to_ms > as_of_ms {
+    if to_ms > as_of_ms.saturating_add(1) {
         return Err(WindowError::NotOver { to_ms, as_of_ms });
     }
     let root = log::read_path(std::slice::from_ref(&log.root))?;

@@ -6,6 +6,7 @@
 //! no entry. What stays out: passes, and what a gate accepts.
 
 pub mod acts;
+pub mod history;
 pub mod rules;
 
 use cairn_proto::v1::{self, CodeStatus, RejectReason};

@@ -49,6 +49,7 @@ pub fn green() -> v1::CodeState {
         region: testing::REGION.to_owned(),
         order_id: hash::plain(b"order").to_bytes(),
         holder: code::holder_commitment(&SALT, ID_CARD).to_bytes(),
+        previous: hash::plain(b"the state before").to_bytes(),
         ..Default::default()
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cairn_ledger::apply::{self, Applied};
 use cairn_ledger::canonical;
 use cairn_ledger::checkpoint;
-use cairn_ledger::code;
+use cairn_ledger::code::{self, history};
 use cairn_ledger::entry::{self, Draft};
 use cairn_ledger::genesis::{self, Chain};
 use cairn_ledger::hash::{self, Domain, Hash};
@@ -666,6 +666,58 @@ fn code_json() -> Value {
             "commitment": code::holder_commitment(&[0x51; 32], b"11010519491231002X").to_string(),
         },
         "acts": acts_json(),
+        "history": history_json(),
+    })
+}
+
+/// A code that was issued, ordered red and released, with what shows all of it.
+fn history_json() -> Value {
+    let (code, of_chunk) = ([0x21; 32], [0x61; 32]);
+    let issued = v1::CodeState {
+        status: CodeStatus::Green as i32,
+        sequence: 1,
+        valid_from_ms: 1_000,
+        valid_until_ms: 9_000,
+        region: "suzhou".to_owned(),
+        ..Default::default()
+    };
+    let first = v1::ReplacedState {
+        state: canonical::encode(&issued),
+        blind: history::blind(&of_chunk, &code).to_bytes(),
+    };
+    let ordered = v1::CodeState {
+        status: CodeStatus::Red as i32,
+        sequence: 2,
+        valid_from_ms: 2_000,
+        order_id: vec![0x41; 32].into(),
+        check_ins: 6,
+        last_check_in_day: 19_000,
+        previous: history::link(&first).to_bytes(),
+        ..issued.clone()
+    };
+    let second = v1::ReplacedState {
+        state: canonical::encode(&ordered),
+        blind: Bytes::new(),
+    };
+    let released = v1::CodeState {
+        status: CodeStatus::Green as i32,
+        sequence: 3,
+        valid_from_ms: 3_000,
+        check_ins: 0,
+        last_check_in_day: 0,
+        released_at_leaf: 77,
+        previous: history::link(&second).to_bytes(),
+        ..ordered
+    };
+    let told = |replaced: &v1::ReplacedState, of_chunk: &[u8]| {
+        json!({
+            "state": hexed(&replaced.state), "blind": hexed(&replaced.blind),
+            "blind_of_chunk": hexed(of_chunk), "hash": history::link(replaced).to_string(),
+        })
+    };
+    json!({
+        "code": hexed(code), "state": hexed(canonical::encode(&released)),
+        "earlier": [told(&second, &[]), told(&first, &of_chunk)],
     })
 }
 

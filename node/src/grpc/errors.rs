@@ -23,6 +23,8 @@ pub mod reason {
     pub const STATE_UNREADABLE: &str = "STATE_UNREADABLE";
     /// A request's field is missing or out of its range; the sentence names it.
     pub const FIELD_INVALID: &str = "FIELD_INVALID";
+    /// Histories are shown to auditors only.
+    pub const HISTORY_RESTRICTED: &str = "HISTORY_RESTRICTED";
     /// The page token is not one that this method gave out.
     pub const PAGE_TOKEN_INVALID: &str = "PAGE_TOKEN_INVALID";
     /// No entry with this id or index is certified.
@@ -43,6 +45,8 @@ pub mod reason {
     pub const SIZE_NOT_REACHED: &str = "SIZE_NOT_REACHED";
     /// A signer is no registered author.
     pub const AUTHOR_UNKNOWN: &str = "AUTHOR_UNKNOWN";
+    /// The entry has not the approvals that the rules ask for, or others too.
+    pub const APPROVALS: &str = "APPROVALS";
     /// The node has as many calls or watchers as it takes.
     pub const OVERLOADED: &str = "OVERLOADED";
     /// The request did not arrive whole in time.

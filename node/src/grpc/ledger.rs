@@ -51,7 +51,7 @@ pub struct LedgerApi {
     restricted: Restricted,
 }
 
-/// Whether restricted bodies are shown.
+/// Whether restricted bodies, and histories of codes, are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restricted {
     /// To the public.

@@ -104,8 +104,11 @@ impl Services {
                     .max_decoding_message_size(MAX_REQUEST),
             )
             .add_service(
-                CodeStatusServiceServer::new(code::CodeApi::new(core.clone()))
-                    .max_decoding_message_size(MAX_REQUEST),
+                CodeStatusServiceServer::new(code::CodeApi::new(
+                    core.clone(),
+                    Restricted::Withheld,
+                ))
+                .max_decoding_message_size(MAX_REQUEST),
             )
             .add_service(health_service.max_decoding_message_size(MAX_REQUEST))
             .add_service(
@@ -128,7 +131,7 @@ impl Services {
     }
 
     /// Serves the operator on `listener` until `stop`. The ledger's service is there too, with
-    /// restricted bodies.
+    /// restricted bodies, and that of the codes, with their histories.
     pub async fn serve_admin(self: Arc<Self>, listener: TcpListener) -> anyhow::Result<()> {
         let (core, chain, stop) = (&self.core, &self.chain, &self.stop);
         let ledger =
@@ -139,6 +142,10 @@ impl Services {
             .add_service(AdminServiceServer::new(admin))
             .add_service(
                 LedgerServiceServer::new(ledger).max_decoding_message_size(self.max_submission()),
+            )
+            .add_service(
+                CodeStatusServiceServer::new(code::CodeApi::new(core.clone(), Restricted::Shown))
+                    .max_decoding_message_size(MAX_REQUEST),
             )
             .add_service(reflection(&OPERATOR).build_v1()?)
             .add_service(reflection(&OPERATOR).build_v1alpha()?);
@@ -159,7 +166,11 @@ const PUBLIC: [&str; 4] = [
 ];
 
 /// What the operator's listener serves.
-const OPERATOR: [&str; 2] = ["cairn.v1.AdminService", "cairn.v1.LedgerService"];
+const OPERATOR: [&str; 3] = [
+    "cairn.v1.AdminService",
+    "cairn.v1.LedgerService",
+    "cairn.v1.CodeStatusService",
+];
 
 fn reflection(services: &[&str]) -> tonic_reflection::server::Builder<'static> {
     let builder = tonic_reflection::server::Builder::configure()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_consensus::{Core, SubmitRefused};
 use cairn_ledger::admission::{self, AdmissionError, Admitted};
-use cairn_ledger::apply::AUTHOR_NAMESPACE;
+use cairn_ledger::apply::{self, AUTHOR_NAMESPACE};
 use cairn_ledger::canonical;
 use cairn_ledger::code::Refused;
 use cairn_ledger::code::rules::first_refused;
@@ -126,7 +126,27 @@ impl Submission {
                 );
             }
         }
-        entry.verify(&self.chain).map_err(refused)
+        let entry = entry.verify(&self.chain).map_err(refused)?;
+        self.approved(&entry)?;
+        Ok(entry)
+    }
+
+    /// An entry without the approvals that its rule asks for leaves no trace in any block, so its
+    /// client hears of it here or never. By the certified view; apply decides.
+    fn approved(&self, entry: &Admitted) -> Result<(), Status> {
+        let Some(view) = self.core.view().filter(|_| needs_approvals(entry)) else {
+            return Ok(());
+        };
+        let refused = apply::approvals_refused(&self.chain, &*view, entry);
+        let message = match refused.map_err(errors::state)? {
+            None => return Ok(()),
+            Some(v1::RejectReason::ApprovalMissing) => {
+                "not all have approved whose approval the rules ask for; add it and submit again"
+            }
+            Some(_) => "somebody approved whose approval the rules do not ask for; leave it out",
+        };
+        let failure = Failure::new(Code::FailedPrecondition, reason::APPROVALS, message);
+        Err(failure.with("entry_id", entry.id.to_string()).into())
     }
 
     /// Whether a key is a registered author's: by the certified view, or, before there is one, by
@@ -221,6 +241,16 @@ impl Submission {
         }
         (queued, ended)
     }
+}
+
+/// Whether it may depend on who approved. Chunks, which are many and large, never do.
+fn needs_approvals(entry: &Admitted) -> bool {
+    use v1::EntryKind as Kind;
+    let chunk = matches!(
+        entry.envelope.kind(),
+        Kind::RosterChunk | Kind::BatchResult | Kind::StatusChunk | Kind::CodeIssue | Kind::CheckIn
+    );
+    !chunk || entry.approvals().next().is_some()
 }
 
 /// An entry on its way, with what its rejection is explained from.

@@ -74,7 +74,14 @@ pub fn author() -> SigningKey {
     SigningKey::from_bytes(&secret(3, 1))
 }
 
-fn office(id: u8) -> SigningKey {
+/// May order about codes in [`REGION`].
+pub fn authority() -> SigningKey {
+    SigningKey::from_bytes(&secret(6, 1))
+}
+
+pub const REGION: &str = "suzhou";
+
+pub fn office(id: u8) -> SigningKey {
     SigningKey::from_bytes(&secret(5, id))
 }
 
@@ -95,7 +102,7 @@ fn member(id: u8) -> v1::Member {
         peer_id: network.public().to_peer_id().to_bytes().into(),
         seed_key: seed::seed_key_public(&seed_secret).to_vec().into(),
         seed_key_proof: seed::prove_possession(&seed_secret).to_vec().into(),
-        office_key: office(id).verifying_key().to_bytes().to_vec().into(),
+        office_key: public(&office(id)),
         address: String::new(),
     }
 }
@@ -108,11 +115,18 @@ fn genesis() -> v1::Genesis {
     };
     let mut authors: Vec<v1::Author> = (1..=4).map(office).collect();
     authors.push(v1::Author {
-        public_key: author().verifying_key().to_bytes().to_vec().into(),
+        public_key: public(&author()),
         name: "Notary's clerk".to_owned(),
         role: v1::Role::Notary.into(),
     });
+    authors.push(v1::Author {
+        public_key: public(&authority()),
+        name: "Authority".to_owned(),
+        role: v1::Role::Authority.into(),
+    });
     authors.sort_by(|a, b| a.public_key.cmp(&b.public_key));
+    let mut granters: Vec<Bytes> = (1..=4).map(|id| member(id).office_key).collect();
+    granters.sort();
     v1::Genesis {
         name: "process test".to_owned(),
         created_at_ms: now_ms() - 1_000,
@@ -135,9 +149,22 @@ fn genesis() -> v1::Genesis {
             checkpoint_every_ms: 5_000,
         }),
         authors,
-        mandates: Vec::new(),
-        mandate_policy: None,
+        mandates: vec![v1::Mandate {
+            authority: public(&authority()),
+            region: REGION.to_owned(),
+            reasons: vec!["contact".to_owned()],
+            statuses: vec![1, 2],
+            ..Default::default()
+        }],
+        mandate_policy: Some(v1::MandatePolicy {
+            granters,
+            required: 2,
+        }),
     }
+}
+
+fn public(key: &SigningKey) -> Bytes {
+    Bytes::copy_from_slice(key.verifying_key().as_bytes())
 }
 
 fn now_ms() -> u64 {
@@ -267,19 +294,36 @@ impl Cluster {
 
     /// A change of members that these offices sign.
     pub fn change(&self, next: &v1::MemberSet, signers: &[u8]) -> v1::SignedEntry {
-        let draft = entry::Draft {
-            kind: v1::EntryKind::MembershipChange,
-            visibility: v1::Visibility::Public,
-            subject: Bytes::new(),
-            nonce: [u8::try_from(next.epoch).unwrap(); 16],
-            not_after_ms: now_ms() + 600_000,
-            body: canonical::encode(&v1::MembershipChange {
-                next_members: Some(next.clone()),
-            }),
+        let body = v1::MembershipChange {
+            next_members: Some(next.clone()),
         };
         let keys: Vec<SigningKey> = signers.iter().map(|id| office(*id)).collect();
-        let approvers: Vec<&SigningKey> = keys[1..].iter().collect();
-        entry::compose(&self.chain.id, draft, &keys[0], &approvers)
+        let (kind, shown) = (v1::EntryKind::MembershipChange, v1::Visibility::Public);
+        self.compose(kind, shown, &[], &body, &keys)
+    }
+
+    /// An entry by the first of the signers, approved by the others.
+    pub fn compose(
+        &self,
+        kind: v1::EntryKind,
+        visibility: v1::Visibility,
+        subject: &[u8],
+        body: &impl prost::Message,
+        signers: &[SigningKey],
+    ) -> v1::SignedEntry {
+        let body = Bytes::from(body.encode_to_vec());
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(&cairn_ledger::hash::plain(&body).0[..16]);
+        let draft = entry::Draft {
+            kind,
+            visibility,
+            subject: Bytes::copy_from_slice(subject),
+            nonce,
+            not_after_ms: now_ms() + 600_000,
+            body,
+        };
+        let approvers: Vec<&SigningKey> = signers[1..].iter().collect();
+        entry::compose(&self.chain.id, draft, &signers[0], &approvers)
     }
 
     /// Follows the changes of members, as any client does.
@@ -508,6 +552,11 @@ impl Cluster {
         self.client().evidence(number)
     }
 
+    /// The ledger.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
     /// The genesis' canonical bytes.
     pub fn genesis(&self) -> Bytes {
         self.chain.bytes.clone()
@@ -516,6 +565,13 @@ impl Cluster {
     /// A connection to the public listener.
     pub async fn channel(&self, id: u8) -> Channel {
         let address = format!("http://{}", self.nodes[index(id)].grpc);
+        let endpoint = Channel::from_shared(address).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    /// A connection to the operator's listener, where auditors ask.
+    pub async fn auditors_channel(&self, id: u8) -> Channel {
+        let address = format!("http://{}", self.nodes[index(id)].admin);
         let endpoint = Channel::from_shared(address).unwrap();
         endpoint.connect().await.unwrap()
     }

@@ -12,7 +12,7 @@ use super::{Stop, about, body, codes_of, no_approvals, require};
 use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::canonical;
-use crate::code::{DAY_MS, NAMESPACE, effective_status};
+use crate::code::{DAY_MS, NAMESPACE, effective_status, history};
 use crate::state::{StateError, StateRead};
 
 const MINUTE_MS: u64 = 60_000;
@@ -44,12 +44,24 @@ pub(super) fn record<S: StateRead + ?Sized>(
         let state = decode(code, &value)?;
         require(state.region == given.region, RejectReason::CodeOtherRegion)?;
         let now = ctx.timestamp_ms;
-        if let Some(after) = count(state, &rule, given.observed_at_ms, now, leaf_index) {
-            counted.push((code, canonical::encode(&after)));
+        let sequence = state.sequence;
+        if let Some(mut after) = count(state, &rule, given.observed_at_ms, now, leaf_index) {
+            // What a released code was before is no secret: it names the order, and the rule.
+            let replaced = (after.sequence > sequence).then(|| v1::ReplacedState {
+                state: value,
+                ..Default::default()
+            });
+            if let Some(replaced) = &replaced {
+                after.previous = history::link(replaced).to_bytes();
+            }
+            counted.push((code, sequence, replaced, canonical::encode(&after)));
         }
     }
 
-    for (code, value) in counted {
+    for (code, sequence, replaced, value) in counted {
+        if let Some(replaced) = replaced {
+            history::keep(ctx, code, sequence, &replaced);
+        }
         ctx.map_put(NAMESPACE, code, value);
     }
     Ok(())

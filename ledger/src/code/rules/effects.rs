@@ -10,20 +10,34 @@ use prost::Message;
 use super::check_ins::decode;
 use super::orders::order_of;
 use super::{Stop, require};
-use crate::code::{NAMESPACE, ORDER_NAMESPACE, Refused, change_leaf, refused_root};
+use crate::code::{NAMESPACE, ORDER_NAMESPACE, Refused, change_leaf, history, refused_root};
 use crate::hash::Hash;
 use crate::state::{StateError, StateRead};
 use crate::{apply, canonical, log, map};
 
 /// What an order makes of its codes.
 pub(super) struct Effects {
-    /// The codes that change, with what the map will hold.
-    pub changed: Vec<([u8; 32], Bytes)>,
+    pub changed: Vec<Changed>,
     pub outcome: v1::OrderEffect,
 }
 
-/// Code, expected sequence, and the state that the map has.
-type Change<'a> = (&'a [u8; 32], u64, Option<v1::CodeState>);
+/// A code that changes.
+pub(super) struct Changed {
+    pub code: [u8; 32],
+    /// What the map will hold.
+    pub value: Bytes,
+    /// The sequence and the state that it had.
+    pub sequence: u64,
+    pub replaced: v1::ReplacedState,
+}
+
+/// One change of an order, and what the map has of its code.
+struct Change<'a> {
+    code: &'a [u8; 32],
+    expected: u64,
+    chunk: &'a v1::StatusChunk,
+    before: Option<(v1::CodeState, Bytes)>,
+}
 
 /// Goes over all changes of an order whose last chunk is `last`, in order.
 fn each_change<S: StateRead + ?Sized>(
@@ -33,41 +47,54 @@ fn each_change<S: StateRead + ?Sized>(
     last: &v1::StatusChunk,
     mut visit: impl FnMut(Change<'_>),
 ) -> Result<(), StateError> {
-    let count = order.received as usize + last.expected_sequences.len();
-    let (mut codes, mut expected) = (Vec::with_capacity(count), Vec::with_capacity(count));
-    let mut take = |chunk: &v1::StatusChunk| {
-        codes.extend_from_slice(chunk.codes.as_chunks::<32>().0);
-        expected.extend_from_slice(&chunk.expected_sequences);
-    };
-    for leaf in &order.chunk_leaves {
-        take(&chunk_at(state, *leaf)?);
-    }
-    take(last);
-    for ((code, expected), value) in codes.iter().zip(expected).zip(read(&codes)?) {
-        let before = value.map(|value| decode(code, &value)).transpose()?;
-        visit((code, expected, before));
+    let earlier = order.chunk_leaves.iter().map(|leaf| chunk_at(state, *leaf));
+    let earlier: Vec<v1::StatusChunk> = earlier.collect::<Result<_, _>>()?;
+    let chunks = || earlier.iter().chain([last]);
+    let mut codes = Vec::with_capacity(order.received as usize + last.expected_sequences.len());
+    chunks().for_each(|chunk| codes.extend_from_slice(chunk.codes.as_chunks::<32>().0));
+    let mut values = read(&codes)?.into_iter();
+    for chunk in chunks() {
+        let codes = chunk.codes.as_chunks::<32>().0.iter();
+        for (code, expected) in codes.zip(&chunk.expected_sequences) {
+            let before = match values.next().flatten() {
+                Some(value) => Some((decode(code, &value)?, value)),
+                None => None,
+            };
+            visit(Change {
+                code,
+                expected: *expected,
+                chunk,
+                before,
+            });
+        }
     }
     Ok(())
 }
 
-/// Why this change cannot be made, or the state before it.
-fn judge(region: &str, change: Change<'_>) -> Result<v1::CodeState, Refused> {
-    let (code, expected, before) = change;
-    let found = before.as_ref().map(|state| state.sequence);
+/// Why this change cannot be made, or the state before it with its bytes.
+fn judge(region: &str, change: Change<'_>) -> Result<(v1::CodeState, Bytes), Refused> {
+    let found = change.before.as_ref().map(|(state, _)| state.sequence);
     let refused = |reason| Refused {
-        code: *code,
-        expected,
+        code: *change.code,
+        expected: change.expected,
         found,
         reason,
     };
-    let before = before.ok_or(refused(RejectReason::CodeUnknown))?;
-    if before.region != region {
+    let before = change.before.ok_or(refused(RejectReason::CodeUnknown))?;
+    if before.0.region != region {
         return Err(refused(RejectReason::CodeOtherRegion));
     }
-    if before.sequence != expected {
+    if before.0.sequence != change.expected {
         return Err(refused(RejectReason::CodeStaleSequence));
     }
     Ok(before)
+}
+
+/// What hides the state that a chunk replaces of a code.
+fn blind(chunk: &v1::StatusChunk, code: &[u8; 32]) -> Bytes {
+    // A chunk without one was not accepted.
+    let of_chunk: &[u8; 32] = chunk.blind[..].try_into().unwrap_or(&[0; 32]);
+    history::blind(of_chunk, code).to_bytes()
 }
 
 /// What the order of `state` does with `last` as its last chunk.
@@ -83,14 +110,19 @@ pub(super) fn of_order<S: StateRead + ?Sized>(
     let (mut leaves, mut changed) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let mut refused: Vec<Refused> = Vec::new();
     each_change(entries, read, state, last, |change| {
-        let (code, expected, _) = change;
-        leaves.push(change_leaf(code, expected));
-        let code = *code;
+        leaves.push(change_leaf(change.code, change.expected));
+        let (code, chunk) = (*change.code, change.chunk);
         match judge(&order.region, change) {
-            Ok(before) => {
+            Ok((before, state)) => {
+                let replaced = v1::ReplacedState {
+                    state,
+                    blind: blind(chunk, &code),
+                };
+                let sequence = before.sequence;
                 let after = v1::CodeState {
                     status: order.status,
-                    sequence: before.sequence + 1,
+                    sequence: sequence + 1,
+                    previous: history::link(&replaced).to_bytes(),
                     valid_from_ms: now_ms,
                     lapses_at_ms: order.lapses_at_ms,
                     on_lapse: order.on_lapse,
@@ -100,7 +132,12 @@ pub(super) fn of_order<S: StateRead + ?Sized>(
                     released_at_leaf: 0,
                     ..before
                 };
-                changed.push((code, canonical::encode(&after)));
+                changed.push(Changed {
+                    code,
+                    value: canonical::encode(&after),
+                    sequence,
+                    replaced,
+                });
             }
             Err(why) => refused.push(why),
         }

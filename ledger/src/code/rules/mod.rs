@@ -32,7 +32,7 @@ pub use recognition::MAX_REGIONS;
 pub use regions::MAX_STATIONS;
 
 /// Longest text of an entry about codes, in bytes.
-const MAX_TEXT: usize = 500;
+pub const MAX_TEXT: usize = 500;
 
 /// Applies one entry of kinds 30 to 39 and 50 to 52. The outer error is fatal; the inner one is the
 /// outcome.

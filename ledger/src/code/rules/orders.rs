@@ -13,7 +13,7 @@ use super::{
 use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::canonical;
-use crate::code::{NAMESPACE, ORDER_NAMESPACE, acts};
+use crate::code::{NAMESPACE, ORDER_NAMESPACE, acts, history};
 use crate::state::{StateError, StateRead};
 
 /// Changes of one order: a city's district, and a block that still takes seconds to apply.
@@ -140,7 +140,7 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
     require(!state.applied, RejectReason::OrderComplete)?;
     let codes = codes_of(&chunk.codes)?;
     require(
-        codes.len() == chunk.expected_sequences.len(),
+        codes.len() == chunk.expected_sequences.len() && chunk.blind.len() == 32,
         RejectReason::FieldOutOfRange,
     )?;
     require(
@@ -188,8 +188,9 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
     };
     state.effect = outcome;
     ctx.map_put(ORDER_NAMESPACE, &chunk.order_id, canonical::encode(&state));
-    for (code, value) in changed {
-        ctx.map_put(NAMESPACE, &code, value);
+    for change in changed {
+        history::keep(ctx, &change.code, change.sequence, &change.replaced);
+        ctx.map_put(NAMESPACE, &change.code, change.value);
     }
     Ok(())
 }

@@ -87,6 +87,7 @@ fn seven_days_in_a_row_release_a_code_by_rule() {
         sequence: 3,
         valid_from_ms: ledger.now,
         released_at_leaf: leaf,
+        previous: history::link(&by_release(&before)).to_bytes(),
         ..yellow
     };
     assert_eq!(state(&ledger, 10), Some(released));

@@ -8,10 +8,11 @@ mod check_ins;
 mod effects;
 mod erasure;
 mod henan;
-mod history;
 mod issues;
 mod mandates;
 mod orders;
+mod past;
+mod random;
 mod recognition;
 mod status;
 mod windows;
@@ -138,6 +139,31 @@ pub(super) fn order(ledger: &mut Ledger, author: u8, changes: &[([u8; 32], u64)]
     ordered(ledger, &order_body(FREE_REGION, changes), &[author])
 }
 
+/// Of the chunks of these tests.
+const BLIND: [u8; 32] = [17; 32];
+
+/// What the history of code `n` has of `state`, which an order replaced.
+pub(super) fn by_order(n: u8, state: &v1::CodeState) -> v1::ReplacedState {
+    v1::ReplacedState {
+        state: canonical::encode(state),
+        blind: history::blind(&BLIND, &code(n)).to_bytes(),
+    }
+}
+
+/// The same where a check-in released the code.
+pub(super) fn by_release(state: &v1::CodeState) -> v1::ReplacedState {
+    v1::ReplacedState {
+        state: canonical::encode(state),
+        ..Default::default()
+    }
+}
+
+/// What code `n` had before its state of now, newest first.
+pub(super) fn past(ledger: &Ledger, n: u8) -> Vec<v1::ReplacedState> {
+    let current = state(ledger, n).unwrap();
+    history::read(&ledger.state, &code(n), current.sequence, usize::MAX).unwrap()
+}
+
 pub(super) fn chunk_draft(
     ledger: &Ledger,
     order: &Hash,
@@ -150,6 +176,7 @@ pub(super) fn chunk_draft(
         first_change: first,
         codes: codes.concat().into(),
         expected_sequences: sequences,
+        blind: Bytes::copy_from_slice(&BLIND),
     };
     ledger.draft(EntryKind::StatusChunk, order.as_bytes(), &body)
 }

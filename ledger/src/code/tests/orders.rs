@@ -15,14 +15,15 @@ fn an_order_takes_effect_with_its_last_chunk() {
     let before = state(&ledger, 10).unwrap();
     assert_eq!(chunk(&mut ledger, &order, 7, &changes[7..]), Ok(4));
     assert_eq!(changed(&ledger), 9);
-    let after = v1::CodeState {
+    let after = |n| v1::CodeState {
         status: CodeStatus::Yellow as i32,
         sequence: 2,
         valid_from_ms: ledger.now,
         order_id: order.to_bytes(),
-        ..before
+        previous: history::link(&by_order(n, &before)).to_bytes(),
+        ..before.clone()
     };
-    assert!((10..19).all(|n| state(&ledger, n).as_ref() == Some(&after)));
+    assert!((10..19).all(|n| state(&ledger, n) == Some(after(n))));
     let kept: v1::OrderState = ledger.map(ORDER_NAMESPACE, order.as_bytes()).unwrap();
     assert!(kept.applied);
     assert_eq!((kept.received, kept.chunk_leaves), (9, vec![2, 3, 4]));

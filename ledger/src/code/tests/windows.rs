@@ -98,12 +98,14 @@ fn a_window_needs_its_neighbours_its_end_and_its_own_log() {
     assert_eq!(edges(300, 501, 1..6), Err(WindowError::NoneBehind(6)));
     // What may still grow is not complete.
     let shown = part(1..7);
-    let open = verify_window(&log, to - 1, from, to, &shown);
+    let open = verify_window(&log, to - 2, from, to, &shown);
     let not_over = WindowError::NotOver {
         to_ms: to,
-        as_of_ms: to - 1,
+        as_of_ms: to - 2,
     };
     assert_eq!(open, Err(not_over));
+    // A checkpoint shows what its own block did.
+    assert!(verify_window(&log, to - 1, from, to, &shown).is_ok());
     // Without an act nothing is left out, and an older log is another one.
     let shown = v1::ActRange::default();
     assert_eq!(

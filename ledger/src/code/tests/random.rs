@@ -1,5 +1,5 @@
-//! Whatever is handed in: a code changes by one step, within a mandate or by rule, and the logs and
-//! counters say all of it.
+//! Whatever is handed in: a code changes by one step, within a mandate or by rule, and its history,
+//! the logs and the counters say all of it.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::{checkpoint, foreign};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -71,6 +72,8 @@ struct World {
     orders: Vec<(Hash, u8, Changes)>,
     /// Statuses that an authority may order in [`FREE_REGION`]; empty without a mandate.
     mandates: BTreeMap<u8, Vec<i32>>,
+    /// The states that codes had before, oldest first.
+    past: BTreeMap<u8, Vec<v1::CodeState>>,
 }
 
 impl World {
@@ -91,6 +94,7 @@ impl World {
         Self {
             ledger,
             orders: Vec::new(),
+            past: BTreeMap::new(),
             mandates: [(AUTHORITY, all.clone()), (OTHER_AUTHORITY, all)].into(),
         }
     }
@@ -188,7 +192,7 @@ impl World {
     }
 
     /// What one step did to the codes was allowed, and is what the ledger says of it.
-    fn check(&self, op: &Op, accepted: bool, before: &States) {
+    fn check(&mut self, op: &Op, accepted: bool, before: &States) {
         let after = states(&self.ledger);
         let mut changed = 0;
         for (n, after) in &after {
@@ -216,6 +220,7 @@ impl World {
             }
             changed += 1;
             assert_eq!(after.sequence, before.sequence + 1);
+            self.past.entry(*n).or_default().push(before.clone());
             if matches!(op, Op::CheckIn(..)) {
                 assert_eq!((after.status, before.check_ins), (1, 1));
                 assert!(after.released_at_leaf > 0 && after.order_id == before.order_id);
@@ -237,6 +242,20 @@ impl World {
                 assert!(order.mode() == OrderMode::CodeByCode || effect.refused == 0);
             }
         }
+    }
+
+    /// The history of each code is the one that it had, and whoever copies the state checks it.
+    fn check_histories(&mut self) {
+        for (n, current) in states(&self.ledger) {
+            let shown = history::verify(&current, &past(&self.ledger, n)).unwrap();
+            let mut known = self.past.remove(&n).unwrap_or_default();
+            known.push(current);
+            assert_eq!(shown, known);
+        }
+        let proto = self.ledger.checkpoint(&[0, 1, 3]);
+        let chain = &self.ledger.chain;
+        let certified = checkpoint::certify(&chain.id, &chain.members, &proto).unwrap();
+        foreign::check(chain, &self.ledger.state, &certified, &[7; 32]).unwrap();
     }
 
     /// The logs and counters say the same, and no more than that.
@@ -277,7 +296,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn codes_change_by_one_step_within_a_mandate_and_the_logs_and_counters_say_all_of_it(
+    fn codes_change_by_one_step_within_a_mandate_and_histories_logs_and_counters_say_all_of_it(
         ops in proptest::collection::vec(op(), 1..80),
     ) {
         let mut world = World::new();
@@ -287,5 +306,6 @@ proptest! {
             world.check(op, accepted, &before);
         }
         world.check_logs();
+        world.check_histories();
     }
 }
