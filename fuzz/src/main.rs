@@ -33,6 +33,9 @@ mod key_file;
 #[path = "../../node/src/keys.rs"]
 mod keys;
 #[allow(dead_code)]
+#[path = "../../tools/src/private_file.rs"]
+mod private_file;
+#[allow(dead_code)]
 #[path = "../../tools/src/commands/problems.rs"]
 mod problems;
 #[allow(dead_code)]

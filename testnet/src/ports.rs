@@ -46,10 +46,16 @@ impl Ports {
 
 /// Ports for `count` nodes.
 pub fn choose(count: usize) -> anyhow::Result<Vec<Ports>> {
+    choose_beside(&[], count)
+}
+
+/// The same, of another block than that of `others`, which nobody listens on yet.
+pub fn choose_beside(others: &[Ports], count: usize) -> anyhow::Result<Vec<Ports>> {
     let numbers = 1..=u16::try_from(count)?;
     for base in (FIRST_BASE..LAST).step_by(STEP.into()) {
         let block: Vec<_> = numbers.clone().map(|n| Ports::of(base, n)).collect();
-        if block.iter().all(Ports::free) {
+        let theirs = block.iter().any(|ports| others.contains(ports));
+        if !theirs && block.iter().all(Ports::free) {
             return Ok(block);
         }
     }
@@ -68,5 +74,7 @@ mod tests {
         let next = choose(4).unwrap();
         assert_ne!(first[0], next[0]);
         assert_ne!(first[3], next[3]);
+        let beside = choose_beside(&next, 3).unwrap();
+        assert!(beside.iter().all(|ports| !next.contains(ports)));
     }
 }

@@ -14,6 +14,7 @@ mod exit;
 mod key_file;
 mod nodes;
 mod output;
+mod private_file;
 mod progress;
 mod qr;
 mod session;

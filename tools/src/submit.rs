@@ -118,7 +118,7 @@ fn reached(status: &v1::EntryStatus, wait: WaitFor) -> bool {
 }
 
 /// A rejection as a failure.
-fn accepted(status: &v1::EntryStatus) -> Result<(), Failure> {
+pub fn accepted(status: &v1::EntryStatus) -> Result<(), Failure> {
     if status.state() != EntryState::Rejected {
         return Ok(());
     }

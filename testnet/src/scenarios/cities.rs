@@ -14,7 +14,7 @@ use crate::cluster::{self, Cluster};
 use crate::codes;
 use crate::institutions;
 use crate::layout::Layout;
-use crate::plan::{self, NEIGHBOUR, REGION};
+use crate::plan::{self, ClusterPlan, NEIGHBOUR, REGION};
 use crate::ports;
 use crate::programs::Programs;
 use crate::steps::Steps;
@@ -26,12 +26,17 @@ const CODES: usize = 50;
 const UNTIL: &str = "2099-01-01";
 
 /// Makes the second city's cluster, in a folder beside the first one's. Nothing runs yet.
-pub async fn second(layout: &Layout, programs: &Programs) -> anyhow::Result<Cluster> {
+pub async fn second(
+    layout: &Layout,
+    programs: &Programs,
+    first: &ClusterPlan,
+) -> anyhow::Result<Cluster> {
     let data = layout.root().parent().context("no folder for data")?;
     let layout = Layout::new(data, &format!("{}-east", layout.name()))?;
     cluster::clear(&layout, programs)?;
     let offline = Cairn::offline(&programs.cairn, layout.root(), &layout.commands_log());
-    let ports = ports::choose(NODES)?;
+    let theirs: Vec<_> = first.nodes.iter().map(|node| node.ports).collect();
+    let ports = ports::choose_beside(&theirs, NODES)?;
     let plan = plan::prepare(&layout, &offline, &institutions::of(NODES), ports, None).await?;
     Cluster::new(&layout, programs, plan)
 }

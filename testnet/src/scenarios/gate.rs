@@ -11,6 +11,7 @@ use super::town::Order;
 use crate::cairn::{Field, args};
 use crate::cluster::Cluster;
 use crate::codes;
+use crate::plan::REGION;
 use crate::rules::now_s;
 
 const CODES: usize = 200;
@@ -18,6 +19,8 @@ const CODES: usize = 200;
 const QUEUE: usize = 40;
 const DAY_MS: u64 = 86_400_000;
 const NOT_FOUND: i32 = 3;
+/// The number of an ID card.
+const HOLDER: &str = "11010519491231002X";
 const POLICY: &str = "max_age_s = 3600\nclock_tolerance_s = 120\n";
 const LENIENT: &str =
     "max_age_s = 3600\naccept = [\"green\", \"yellow\"]\nregions = [\"lakeside\"]\n";
@@ -53,6 +56,7 @@ pub async fn run(scene: &mut Scene, cluster: &mut Cluster) -> anyhow::Result<()>
     }
     let detail = format!("{QUEUE} of {bytes} bytes, one QR code each; one on paper");
     scene.steps.done_since("passes", detail, began);
+    let of_holder = with_holder(scene).await?;
     let trust = scene.trust(Vec::new()).await?;
     let policy = scene.policy(POLICY)?;
 
@@ -94,6 +98,18 @@ pub async fn run(scene: &mut Scene, cluster: &mut Cluster) -> anyhow::Result<()>
     let lenient = || args!["--policy", lenient];
     scene.gate(yellow, &trust, lenient(), "accepted").await?;
     scene.gate(red, &trust, lenient(), "STATUS").await?;
+    let matched = scene.policy("id_card = true\n")?;
+    for (id_card, expected) in [
+        (Some(HOLDER), "accepted"),
+        (Some("110105194912310038"), "ID_CARD"),
+        (None, "ID_CARD_NEEDED"),
+    ] {
+        let mut shown = args!["--policy", matched];
+        if let Some(number) = id_card {
+            shown.extend(args!["--id-card", number]);
+        }
+        scene.gate(&of_holder, &trust, shown, expected).await?;
+    }
     queue(scene, &passes, &trust).await?;
     scene.policy(POLICY)?;
 
@@ -112,6 +128,37 @@ pub async fn run(scene: &mut Scene, cluster: &mut Cluster) -> anyhow::Result<()>
     let detail = "a pass made now is red; the old one passes until it is an hour old";
     scene.steps.done_since("the network is back", detail, began);
     Ok(())
+}
+
+/// Issues a code to somebody with an ID card; the pass, with the salt that the holder got.
+async fn with_holder(scene: &mut Scene) -> anyhow::Result<String> {
+    let began = Instant::now();
+    let people = scene.layout.codes("people.csv");
+    let out = scene.layout.codes("holders.csv");
+    fs::write(&people, format!("name,id_card\nWang,{HOLDER}\n"))?;
+    let issue = args![
+        "code",
+        "issue",
+        "--key",
+        scene.layout.key("authority"),
+        "--region",
+        REGION,
+        "--holders",
+        people,
+        "--valid-days",
+        "30",
+        "--out",
+        out
+    ];
+    scene.cairn.run(issue).await?;
+    let text = fs::read_to_string(&out)?;
+    let row = text.lines().nth(1).and_then(|row| row.split_once(','));
+    let (code, salt) = row.context("no code and salt")?;
+    let show = args!["pass", "show", code, "--salt", salt];
+    let shown = scene.cairn.run(show).await?;
+    let what = "one code bound to an ID card; its number is on no ledger and in no file";
+    scene.steps.done_since("a holder", what, began);
+    Field(&shown, "pass").text()
 }
 
 /// A queue: every pass one line, on one process.

@@ -79,7 +79,8 @@ async fn audited(scene: &mut Scene, order: &str) -> anyhow::Result<()> {
         bail!("the order is not among the {} acts", acts.len());
     }
     let key = scene.public("authority").await?;
-    let spikes = scene.cairn.rows(args!["audit", "spikes", key]).await?;
+    let spikes = args!["audit", "spikes", key, "--from", "2022-06-01"];
+    let spikes = scene.cairn.rows(spikes).await?;
     let found = spikes.iter().find(|spike| spike["reason"] == REASONS[1]);
     let found = found.context("no day stands out")?;
     Field(found, "changed").is(DEPOSITORS)?;
@@ -113,7 +114,7 @@ async fn next_door(scene: &mut Scene, order: &str, victim: &str) -> anyhow::Resu
     let pass = scene.pass(victim).await?;
     let policy = scene.policy("")?;
     scene
-        .gate(&pass, &trust, args!["--policy", policy], "STATUS")
+        .gate(&pass, &trust, args!["--policy", policy], "ORDER_REFUSED")
         .await?;
     let policy = scene.policy(&format!("refusals_of = [\"{NEIGHBOUR}\"]\n"))?;
     scene

@@ -104,7 +104,7 @@ pub async fn run(layout: Layout, options: Options) -> anyhow::Result<()> {
     .await?;
     let mut cluster = Cluster::new(&layout, &programs, plan)?;
     let mut other = match options.story {
-        Story::Cities => Some(cities::second(&layout, &programs).await?),
+        Story::Cities => Some(cities::second(&layout, &programs, &cluster.plan).await?),
         _ => None,
     };
     let scene = Scene::new(&layout, offline, &cluster.plan, steps)?;

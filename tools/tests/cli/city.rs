@@ -67,6 +67,15 @@ impl City {
         }
     }
 
+    /// The map holds this, too, from the next block on.
+    pub fn put(&mut self, namespace: &str, key: &[u8], value: Bytes) {
+        let pairs = BTreeMap::from([(map::map_key(namespace, key), value)]);
+        let mut overlay = Overlay::new(&self.state);
+        self.root = map::update(&mut overlay, &self.root, &pairs).unwrap();
+        let writes = overlay.into_writes();
+        self.state.commit(writes);
+    }
+
     /// A block, cosigned by all members at its time.
     pub fn checkpoint(&self, height: u64, at_ms: u64) -> v1::Checkpoint {
         let chain = &self.ledger.chain;
@@ -150,6 +159,27 @@ impl City {
             genesis: self.ledger.chain.bytes.to_vec(),
             map_receipt: self.receipt(namespace, key, checkpoint.clone()),
             checkpoint,
+            ..Answers::default()
+        })
+    }
+
+    /// A node that proves what the map holds under these keys, so long after the start, and says so
+    /// of entries.
+    pub fn node_of_all(
+        &self,
+        keys: &[(&str, Vec<u8>)],
+        after_ms: u64,
+        states: &[v1::EntryState],
+    ) -> Node {
+        let checkpoint = self.checkpoint(2, self.start + after_ms);
+        let receipts = keys.iter();
+        let receipts =
+            receipts.map(|(namespace, key)| self.receipt(namespace, key, checkpoint.clone()));
+        Node::start(Answers {
+            genesis: self.ledger.chain.bytes.to_vec(),
+            map_receipts: receipts.collect(),
+            states: states.to_vec(),
+            checkpoint: checkpoint.clone(),
             ..Answers::default()
         })
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod city;
+mod codes;
 mod equivocations;
 mod genesis;
 mod keys;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cairn_proto::v1;
+use cairn_proto::v1::code_status_service_server::{CodeStatusService, CodeStatusServiceServer};
 use cairn_proto::v1::ledger_service_server::{LedgerService, LedgerServiceServer};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -22,12 +23,22 @@ pub struct Answers {
     pub checkpoint: v1::Checkpoint,
     /// What the node keeps against members.
     pub equivocations: Vec<v1::Equivocation>,
-    /// What a map proof is answered with.
+    /// What a map proof is answered with,
     pub map_receipt: v1::MapReceipt,
+    /// but for the keys that these are about.
+    pub map_receipts: Vec<v1::MapReceipt>,
     /// The statuses of a submitted entry, one call after the other; the last one stays.
     pub states: Vec<v1::EntryState>,
     /// Streams of entries break after so many answers.
     pub breaks_after: Option<usize>,
+}
+
+impl Answers {
+    fn proven(&self, namespace: &str, key: &[u8]) -> &v1::MapReceipt {
+        let mut receipts = self.map_receipts.iter();
+        let found = receipts.find(|receipt| receipt.namespace == namespace && receipt.key == key);
+        found.unwrap_or(&self.map_receipt)
+    }
 }
 
 /// A running node; it ends with its value.
@@ -36,6 +47,8 @@ pub struct Node {
     pub url: String,
     /// The ids of the entries that came on streams.
     pub streamed: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// How many entries were handed in, one call each.
+    single: Arc<AtomicUsize>,
     _runtime: Runtime,
 }
 
@@ -46,18 +59,29 @@ impl Node {
         let listener = runtime.block_on(TcpListener::bind(any)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let streamed = Arc::new(Mutex::new(Vec::new()));
+        let codes = Codes(answers.clone());
+        let single = Arc::new(AtomicUsize::new(0));
         let service = Scripted {
             answers,
             calls: AtomicUsize::new(0),
             streamed: streamed.clone(),
+            single: single.clone(),
         };
-        let server = Server::builder().add_service(LedgerServiceServer::new(service));
+        let server = Server::builder()
+            .add_service(LedgerServiceServer::new(service))
+            .add_service(CodeStatusServiceServer::new(codes));
         runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Node {
             url,
             streamed,
+            single,
             _runtime: runtime,
         }
+    }
+
+    /// How many entries were handed in, either way.
+    pub fn submitted(&self) -> usize {
+        self.streamed.lock().unwrap().len() + self.single.load(Ordering::Relaxed)
     }
 }
 
@@ -65,6 +89,7 @@ struct Scripted {
     answers: Answers,
     calls: AtomicUsize,
     streamed: Arc<Mutex<Vec<Vec<u8>>>>,
+    single: Arc<AtomicUsize>,
 }
 
 impl Scripted {
@@ -170,9 +195,10 @@ scripted! {
 
         async fn get_map_proof(
             &self,
-            _: Request<v1::GetMapProofRequest>,
+            request: Request<v1::GetMapProofRequest>,
         ) -> Result<Response<v1::GetMapProofResponse>, Status> {
-            let receipt = Some(self.answers.map_receipt.clone());
+            let asked = request.into_inner();
+            let receipt = Some(self.answers.proven(&asked.namespace, &asked.key).clone());
             Ok(Response::new(v1::GetMapProofResponse { receipt }))
         }
 
@@ -180,6 +206,7 @@ scripted! {
             &self,
             request: Request<v1::SubmitEntryRequest>,
         ) -> Result<Response<v1::SubmitEntryResponse>, Status> {
+            self.single.fetch_add(1, Ordering::Relaxed);
             let entry = request.into_inner().entry.unwrap_or_default();
             let id = blake3::hash(&entry.envelope);
             let status = Some(self.status(id.as_bytes()));
@@ -220,4 +247,46 @@ scripted! {
     get_consistency_proof: v1::GetConsistencyProofRequest => v1::GetConsistencyProofResponse,
     get_receipt: v1::GetReceiptRequest => v1::GetReceiptResponse,
     stream_blocks: v1::StreamBlocksRequest => Self::StreamBlocksStream,
+}
+
+/// The codes' service: many statuses at once, from the same receipts.
+struct Codes(Answers);
+
+#[tonic::async_trait]
+impl CodeStatusService for Codes {
+    async fn get_status(
+        &self,
+        _: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        Err(Status::unimplemented("get_status"))
+    }
+
+    async fn batch_get_status(
+        &self,
+        request: Request<v1::BatchGetStatusRequest>,
+    ) -> Result<Response<v1::BatchGetStatusResponse>, Status> {
+        let codes = request.into_inner().codes;
+        let proofs = codes.iter().map(|code| {
+            let receipt = self.0.proven(cairn_ledger::code::NAMESPACE, code);
+            receipt.proof.clone().unwrap_or_default()
+        });
+        Ok(Response::new(v1::BatchGetStatusResponse {
+            proofs: proofs.collect(),
+            checkpoint: Some(self.0.checkpoint.clone()),
+        }))
+    }
+
+    async fn get_history(
+        &self,
+        _: Request<v1::GetHistoryRequest>,
+    ) -> Result<Response<v1::GetHistoryResponse>, Status> {
+        Err(Status::unimplemented("get_history"))
+    }
+
+    async fn list_orders(
+        &self,
+        _: Request<v1::ListOrdersRequest>,
+    ) -> Result<Response<v1::ListOrdersResponse>, Status> {
+        Err(Status::unimplemented("list_orders"))
+    }
 }

@@ -8,6 +8,7 @@ use cairn_proto::v1;
 use clap::Args;
 
 use crate::exit::Failure;
+use crate::output::timestamp;
 use crate::session::{Session, code_client, parse_hash, refused};
 
 /// Whose acts, and of when.
@@ -19,7 +20,7 @@ pub struct Asked {
     /// From this moment on: 2026-06-01, or 2026-06-01T08:30:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "1970-01-01")]
     pub from: u64,
-    /// Before this moment; without: up to the newest checkpoint
+    /// Before this moment; without: all that the newest checkpoint has
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub to: Option<u64>,
 }
@@ -37,7 +38,7 @@ pub struct Shown {
 }
 
 /// Milliseconds since 1970 of a day or a moment in UTC.
-fn parse_time(text: &str) -> Result<u64, String> {
+pub fn parse_time(text: &str) -> Result<u64, String> {
     let wrong = || "a day, 2026-06-01, or a moment in UTC, 2026-06-01T08:30:00Z".to_owned();
     let (day, moment) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
     let numbers = |text: &str, by: char| -> Option<[u32; 3]> {
@@ -67,42 +68,23 @@ fn parse_time(text: &str) -> Result<u64, String> {
 impl Asked {
     /// All acts of the window.
     pub async fn all(&self, session: &Session) -> Result<Shown, Failure> {
-        let checkpoint = session.checkpoint().await?;
-        let newest = checkpoint.header().timestamp_ms;
         let mut shown = Shown {
             acts: Vec::new(),
-            to_ms: self.to.unwrap_or(newest),
-            height: checkpoint.header().height,
-            as_of_ms: newest,
+            to_ms: self.from,
+            height: 0,
+            as_of_ms: 0,
         };
-        if shown.to_ms > newest {
-            return Err(Failure::NotFound(format!(
-                "the newest certified block is of {}: nobody can show yet what is done until {}; say an \
-                 earlier --to",
-                crate::output::timestamp(newest),
-                crate::output::timestamp(shown.to_ms)
-            )));
-        }
-        let mut from_ms = self.from;
-        while from_ms < shown.to_ms {
-            let (part, end) = self.part(session, from_ms, &mut shown).await?;
-            shown.acts.extend(part);
-            from_ms = end;
-        }
+        while self.part(session, &mut shown).await? {}
         Ok(shown)
     }
 
-    /// What one answer shows whole, and the end of that.
-    async fn part(
-        &self,
-        session: &Session,
-        from_ms: u64,
-        shown: &mut Shown,
-    ) -> Result<(Vec<v1::AuthorityAct>, u64), Failure> {
+    /// Adds what one answer shows whole; whether there is more.
+    async fn part(&self, session: &Session, shown: &mut Shown) -> Result<bool, Failure> {
+        let from_ms = shown.to_ms;
         let request = v1::ListOrdersRequest {
             authority: self.authority.to_bytes(),
             from_ms,
-            to_ms: shown.to_ms,
+            to_ms: self.to.unwrap_or(0),
         };
         let answer = session.retry("asking for an authority's acts", async |channel| {
             code_client(channel).list_orders(request.clone()).await
@@ -122,15 +104,26 @@ impl Asked {
         };
         let header = value.checkpoint.header();
         (shown.height, shown.as_of_ms) = (header.height, header.timestamp_ms);
+        // All that is in this checkpoint, its own block included.
+        let whole_ms = header.timestamp_ms.saturating_add(1);
+        let asked_ms = self.to.unwrap_or(whole_ms);
+        if asked_ms > whole_ms {
+            return Err(Failure::NotFound(format!(
+                "the newest certified block of {} is of {}: it cannot show yet what is done until \
+                 {}; say an earlier --to",
+                session.node(),
+                timestamp(header.timestamp_ms),
+                timestamp(asked_ms)
+            )));
+        }
         let range = answer.range.unwrap_or_default();
         // Where the answer ends within the window, it is whole up to the last act's time.
+        let end = range.first_index + range.acts.len() as u64;
         let to_ms = match range.acts.last() {
-            Some(last) if range.first_index + (range.acts.len() as u64) < log.size => {
-                shown.to_ms.min(last.timestamp_ms)
-            }
-            _ => shown.to_ms,
+            Some(last) if end < log.size => asked_ms.min(last.timestamp_ms),
+            _ => asked_ms,
         };
-        if to_ms <= from_ms {
+        if to_ms <= from_ms && from_ms < asked_ms {
             return Err(Failure::Failed(format!(
                 "{} shows no more than the first acts of one block; ask another node with --node",
                 session.node()
@@ -138,13 +131,15 @@ impl Asked {
         }
         let whole = acts::verify_window(&log, shown.as_of_ms, from_ms, to_ms, &range);
         let whole = whole.map_err(|error: WindowError| Failure::InvalidProof(error.to_string()))?;
-        Ok((whole.to_vec(), to_ms))
+        shown.acts.extend_from_slice(whole);
+        shown.to_ms = to_ms.max(from_ms);
+        Ok(shown.to_ms < asked_ms)
     }
 }
 
 /// The UTC day of a time, as a date.
 pub fn date(day: u64) -> String {
-    let moment = crate::output::timestamp(day * DAY_MS);
+    let moment = timestamp(day * DAY_MS);
     moment.split('T').next().unwrap_or_default().to_owned()
 }
 

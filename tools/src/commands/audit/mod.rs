@@ -5,11 +5,17 @@
 
 mod acts;
 mod authority;
+mod bodies;
 mod code;
 mod replay;
 mod spikes;
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
+
+pub use acts::parse_time;
+use bodies::Bodies;
 
 use crate::cli::Global;
 use crate::commands::equivocations::Evidence;
@@ -20,14 +26,20 @@ use crate::exit::Failure;
 pub enum Command {
     /// Replay every block from the genesis and compare headers, outcomes and certificates
     #[command(
-        after_help = "Restricted bodies are shown by auditors' endpoints only: point --node to one.\n\n\
-                      Example:\n  cairn audit replay --node http://127.0.0.1:7501 --genesis \
-                      genesis.bin"
+        after_help = "Restricted bodies are shown by auditors' endpoints only: point --node to one. \
+                      Bodies that granters had erased are in no node: whoever kept them gives their \
+                      folder.\n\nExamples:\n  cairn audit replay --node http://127.0.0.1:7501 \
+                      --genesis genesis.bin\n  cairn entry get 7be1…04 --body-out bodies/7be1…04 \
+                      --node http://127.0.0.1:7501\n  cairn audit replay --node \
+                      http://127.0.0.1:7501 --bodies bodies"
     )]
     Replay {
         /// Only up to this block
         #[arg(long, value_name = "HEIGHT")]
         until: Option<u64>,
+        /// Bodies that nodes do not have any more: a file each, named by the entry's id
+        #[arg(long, value_name = "FOLDER")]
+        bodies: Option<PathBuf>,
     },
     /// List all that an authority did in a time, with the proof that nothing is left out
     #[command(
@@ -35,9 +47,9 @@ pub enum Command {
                       cairn audit authority 3f07…c2 -o json > orders.jsonl"
     )]
     Authority(authority::Authority),
-    /// Show every change of one code, found by replaying the ledger
+    /// Show every change of one code, with the proof that nothing is left out
     #[command(
-        after_help = "Restricted bodies are shown by auditors' endpoints only: point --node to one.\n\n\
+        after_help = "Histories are shown by auditors' endpoints only: point --node to one.\n\n\
                       Example:\n  cairn audit code 9f02…aa --node http://127.0.0.1:7501"
     )]
     Code(code::Code),
@@ -55,7 +67,7 @@ pub enum Command {
 /// Runs a command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Replay { until } => replay::run(global, until).await,
+        Command::Replay { until, bodies } => replay::run(global, until, &Bodies::new(bodies)).await,
         Command::Authority(authority) => authority.run(global).await,
         Command::Code(code) => code.run(global).await,
         Command::Spikes(spikes) => spikes.run(global).await,

@@ -6,7 +6,7 @@
 //! audit. What stays out: the rules (`cairn_ledger::apply`), which nodes run as well.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cairn_ledger::apply::{self, Applied};
 use cairn_ledger::checkpoint::CertifiedCheckpoint;
@@ -16,8 +16,9 @@ use cairn_ledger::state::MemoryState;
 use cairn_ledger::{canonical, checkpoint, members};
 use cairn_proto::v1;
 use serde::Serialize;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::bodies::Bodies;
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::nodes::next_message;
@@ -25,36 +26,18 @@ use crate::output::{self, count, line};
 use crate::progress::{self, Bar};
 use crate::session::{Patience, Session, ledger_client, passes, uncertified};
 
-/// Replays and reports.
-pub async fn run(global: &Global, until: Option<u64>) -> Result<(), Failure> {
+/// Replays the chain up to the newest certified block, or to `until`, and reports.
+pub async fn run(global: &Global, until: Option<u64>, bodies: &Bodies) -> Result<(), Failure> {
     let session = Session::connect(global).await?;
     let begun = Instant::now();
-    let blocks = whole(global, &session, until, &mut |_, _| Ok(())).await?;
-    let report = Report {
-        seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-        ..blocks
-    };
-    output::print(global, &report, Report::table);
-    Ok(())
-}
-
-/// Sees the state after each block.
-pub type Watch<'w> = dyn FnMut(&MemoryState, &v1::Header) -> Result<(), Failure> + 'w;
-
-/// Replays the chain up to the newest certified block, or to `until`.
-pub async fn whole(
-    global: &Global,
-    session: &Session,
-    until: Option<u64>,
-    watch: &mut Watch<'_>,
-) -> Result<Report, Failure> {
     let target = session.checkpoint().await?;
     let last = last_height(&target, until)?;
     let bar = progress::bar(global, last + 1, "replaying blocks");
-    let mut replay = Replay::new(&session.chain, target, watch);
-    replay_all(session, &mut replay, last, &bar).await?;
+    let mut replay = Replay::new(&session.chain, target);
+    replay_all(&session, &mut replay, bodies, last, &bar).await?;
     bar.finish();
-    Ok(replay.report())
+    output::print(global, &replay.report(begun.elapsed()), Report::table);
+    Ok(())
 }
 
 fn last_height(target: &CertifiedCheckpoint, until: Option<u64>) -> Result<u64, Failure> {
@@ -71,7 +54,8 @@ fn last_height(target: &CertifiedCheckpoint, until: Option<u64>) -> Result<u64, 
 /// Streams blocks into the replay; where a node fails, goes on with the next one.
 async fn replay_all(
     session: &Session,
-    replay: &mut Replay<'_, '_>,
+    replay: &mut Replay<'_>,
+    bodies: &Bodies,
     last: u64,
     bar: &Bar,
 ) -> Result<(), Failure> {
@@ -87,8 +71,17 @@ async fn replay_all(
         });
         let before = replay.next;
         let mut blocks = answer.await?.into_inner();
-        let Some(ended) = follow(&mut blocks, replay, last, bar).await? else {
-            return Ok(());
+        let ended = loop {
+            match next_message(&mut blocks).await {
+                Ok(Some(message)) => replay.take(session, bodies, message).await?,
+                Ok(None) => break Status::unavailable("the node ended the stream"),
+                Err(status) if passes(&status) => break status,
+                Err(status) => return Err(status.into()),
+            }
+            bar.set_position(replay.next);
+            if replay.next > last {
+                return Ok(());
+            }
         };
         if replay.next > before {
             patience = Patience::new(session.timeout());
@@ -100,31 +93,9 @@ async fn replay_all(
     Ok(())
 }
 
-/// Replays what a stream brings; what ended it, where it ended too early.
-async fn follow(
-    blocks: &mut Streaming<v1::StreamBlocksResponse>,
-    replay: &mut Replay<'_, '_>,
-    last: u64,
-    bar: &Bar,
-) -> Result<Option<Status>, Failure> {
-    while replay.next <= last {
-        match next_message(blocks).await {
-            Ok(Some(message)) => {
-                replay.block(&message)?;
-                bar.set_position(replay.next);
-            }
-            Ok(None) => return Ok(Some(Status::unavailable("the node ended the stream"))),
-            Err(status) if passes(&status) => return Ok(Some(status)),
-            Err(status) => return Err(status.into()),
-        }
-    }
-    Ok(None)
-}
-
 /// The chain as it was computed here.
-struct Replay<'a, 'w> {
+struct Replay<'a> {
     chain: &'a Chain,
-    watch: &'a mut Watch<'w>,
     /// Certified before the replay began: the chain must lead there.
     target: CertifiedCheckpoint,
     state: MemoryState,
@@ -136,11 +107,10 @@ struct Replay<'a, 'w> {
     certified: BTreeSet<u64>,
 }
 
-impl<'a, 'w> Replay<'a, 'w> {
-    fn new(chain: &'a Chain, target: CertifiedCheckpoint, watch: &'a mut Watch<'w>) -> Self {
+impl<'a> Replay<'a> {
+    fn new(chain: &'a Chain, target: CertifiedCheckpoint) -> Self {
         Replay {
             chain,
-            watch,
             target,
             state: MemoryState::default(),
             next: 0,
@@ -150,24 +120,40 @@ impl<'a, 'w> Replay<'a, 'w> {
         }
     }
 
-    fn block(&mut self, message: &v1::StreamBlocksResponse) -> Result<(), Failure> {
-        let height = self.next;
-        let at = |failure: Failure| failure.during(&format!("block {height}"));
+    /// Replays the next block.
+    async fn take(
+        &mut self,
+        session: &Session,
+        bodies: &Bodies,
+        message: v1::StreamBlocksResponse,
+    ) -> Result<(), Failure> {
+        let at = format!("block {}", self.next);
         let missing = || Failure::Failed("the node sent no block".to_owned());
-        let block = message.block.as_ref().ok_or_else(missing).map_err(at)?;
-        let applied = self.apply(block).map_err(at)?;
-        compare(&applied, block).map_err(at)?;
+        let taken = async {
+            let mut block = message.block.ok_or_else(missing)?;
+            bodies.complete(session, &mut block).await?;
+            self.block(&block, message.checkpoint.as_ref())
+        };
+        taken.await.map_err(|failure: Failure| failure.during(&at))
+    }
+
+    fn block(
+        &mut self,
+        block: &v1::Block,
+        checkpoint: Option<&v1::Checkpoint>,
+    ) -> Result<(), Failure> {
+        let height = self.next;
+        let applied = self.apply(block)?;
+        compare(&applied, block)?;
         let proposal = block.proposal.as_ref();
         self.entries += proposal.map_or(0, |proposal| proposal.entries.len() as u64);
         self.tree_size = applied.header.tree_size;
         self.state.commit(applied.writes);
-        (self.watch)(&self.state, &applied.header).map_err(at)?;
         let carried = proposal.and_then(|proposal| proposal.certificate.as_ref());
-        for certificate in [carried, message.checkpoint.as_ref()].into_iter().flatten() {
-            self.certificate(certificate).map_err(at)?;
+        for certificate in [carried, checkpoint].into_iter().flatten() {
+            self.certificate(certificate)?;
         }
-        self.reaches_target(height, &applied.header_hash)
-            .map_err(at)?;
+        self.reaches_target(height, &applied.header_hash)?;
         self.next += 1;
         Ok(())
     }
@@ -178,7 +164,6 @@ impl<'a, 'w> Replay<'a, 'w> {
         } else {
             let header = decode_header(block)?;
             let proposal = block.proposal.clone().unwrap_or_default();
-            proposal.entries.iter().try_for_each(has_its_body)?;
             apply::apply(self.chain, &self.state, &proposal, header.term, &|_| false)
         };
         applied.map_err(|error| Failure::InvalidProof(error.to_string()))
@@ -222,7 +207,7 @@ impl<'a, 'w> Replay<'a, 'w> {
         })
     }
 
-    fn report(&self) -> Report {
+    fn report(&self, took: Duration) -> Report {
         Report {
             ok: true,
             blocks: self.next,
@@ -230,7 +215,7 @@ impl<'a, 'w> Replay<'a, 'w> {
             certificates: self.certified.len() as u64,
             height: self.next.saturating_sub(1),
             tree_size: self.tree_size,
-            seconds: 0.0,
+            seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
         }
     }
 }
@@ -246,21 +231,6 @@ fn certified_otherwise(certified: &CertifiedCheckpoint, ours: Option<Hash>) -> F
 fn decode_header(block: &v1::Block) -> Result<v1::Header, Failure> {
     let decoded = canonical::decode(&block.header);
     decoded.map_err(|error| Failure::InvalidProof(format!("the header is malformed: {error}")))
-}
-
-/// A body that the node withholds cannot be replayed.
-fn has_its_body(entry: &v1::SignedEntry) -> Result<(), Failure> {
-    let envelope = canonical::decode::<v1::Envelope>(&entry.envelope);
-    let envelope = envelope.map_err(|error| Failure::InvalidProof(error.to_string()))?;
-    if envelope.body_len == 0 || !entry.body.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::Failed(
-        "the node withholds a restricted body, so the block cannot be replayed; ask one that shows it \
-         to auditors, which is a member's admin listener: cairn audit replay --node \
-         http://127.0.0.1:7501 --genesis genesis.bin (the port is \"admin\" in its node.toml)"
-            .to_owned(),
-    ))
 }
 
 /// What was computed here against what the node has.
@@ -312,13 +282,12 @@ fn differing(ours: &v1::Header, theirs: &v1::Header) -> Vec<&'static str> {
 
 /// What the replay found.
 #[derive(Debug, Serialize)]
-pub struct Report {
+struct Report {
     ok: bool,
     blocks: u64,
     entries: u64,
     certificates: u64,
-    /// Of the last block.
-    pub height: u64,
+    height: u64,
     tree_size: u64,
     seconds: f64,
 }

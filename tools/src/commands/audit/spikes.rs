@@ -79,11 +79,15 @@ impl Spikes {
         let session = Session::connect(global).await?;
         let shown = self.asked.all(&session).await?;
         let counters = tally(&shown.acts);
-        let first = shown
+        // Days before the first act count where they are asked for.
+        let first_act = shown
             .acts
             .first()
             .map_or(shown.to_ms, |act| act.timestamp_ms);
-        let first = first.max(self.asked.from) / DAY_MS;
+        let first = match self.asked.from {
+            0 => first_act,
+            from => from,
+        } / DAY_MS;
         let days = (shown.to_ms / DAY_MS).saturating_sub(first) + 1;
         let found = spikes(&counters, days, self.times, self.least);
         let header = [

@@ -4,6 +4,7 @@
 //! (states, heights) is marked as that.
 
 mod list;
+mod missing;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ use crate::progress;
 use crate::session::{EntryKey, Session, parse_hash};
 use crate::submit::{reject_reason, state_in_words};
 
-pub use show::{Shown, fetch};
+pub use missing::Missing;
+pub use show::{Shown, author_name, fetch};
 
 /// `cairn entry …`
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ use cairn_ledger::verify::{self, VerifiedEntry};
 use cairn_proto::v1;
 use serde::Serialize;
 
+use super::Missing;
 use crate::certificate::Certificate;
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -115,6 +116,11 @@ struct Got {
     #[serde(flatten)]
     entry: Shown,
     body_shown: bool,
+    /// Where granters had the body erased: their leaf of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_by_leaf: Option<u64>,
+    #[serde(skip)]
+    missing: Option<Missing>,
     height: u64,
     timestamp: String,
     certificate: Certificate,
@@ -123,12 +129,7 @@ struct Got {
 impl Got {
     fn table(&self) -> Vec<(String, String)> {
         let mut lines = self.entry.table();
-        if !self.body_shown {
-            lines.push(line(
-                "",
-                "the node withholds the body: its author restricted it",
-            ));
-        }
+        lines.extend(self.missing.map(|missing| line("", missing)));
         let (height, time) = (count(self.height), &self.timestamp);
         lines.push(line(
             "block",
@@ -150,15 +151,20 @@ pub async fn get(
     let found = fetch(session, verified.leaf_index).await?;
     let signed = found.entry.unwrap_or_default();
     let body_shown = verified.envelope.body_len == 0 || !signed.body.is_empty();
-    if body_shown {
+    let missing = if body_shown {
         verify::receipt(&session.chain, &receipt, Some(&signed.body)).map_err(refused)?;
-    }
+        None
+    } else {
+        Some(Missing::of(session, &verified.id).await?)
+    };
     if let Some(path) = body_out {
-        write_body(path, body_shown, &signed.body)?;
+        write_body(path, missing, &signed.body)?;
     }
     let got = Got {
         entry: Shown::of(&session.chain, &verified),
         body_shown,
+        erased_by_leaf: missing.and_then(Missing::erased_by),
+        missing,
         height: found.height,
         timestamp: timestamp(found.timestamp_ms),
         certificate: Certificate::of(&verified.checkpoint),
@@ -167,11 +173,9 @@ pub async fn get(
     Ok(())
 }
 
-fn write_body(path: &Path, shown: bool, body: &[u8]) -> Result<(), Failure> {
-    if !shown {
-        let message = "the node withholds the body: its author restricted it; ask an auditor's \
-                       endpoint of a member with --node";
-        return Err(Failure::Failed(message.to_owned()));
+fn write_body(path: &Path, missing: Option<Missing>, body: &[u8]) -> Result<(), Failure> {
+    if let Some(missing) = missing {
+        return Err(Failure::Failed(missing.to_string()));
     }
     let written = std::fs::write(path, body);
     written.map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))

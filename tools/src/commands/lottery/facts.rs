@@ -1,4 +1,5 @@
-//! What a command recorded in a lottery: where the entry is, how far the lottery is, and facts.
+//! What a command recorded, in a lottery or elsewhere: where the entry is, how far the lottery is,
+//! and facts.
 //!
 //! What holds here: the entry's place is taken from its verified receipt, the stage and the facts
 //! from the proven state.
@@ -24,6 +25,20 @@ impl Facts {
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Facts {
         self.0.push((name, value.into()));
         self
+    }
+
+    /// Where a certified entry is; its leaf as its verified receipt has it.
+    pub async fn with_entry(
+        self,
+        session: &Session,
+        status: &v1::EntryStatus,
+    ) -> Result<Facts, Failure> {
+        let id = Hash::from_slice(&status.entry_id).unwrap_or_default();
+        let (_, entry) = session.receipt(EntryKey::Id(id)).await?;
+        Ok(self
+            .with("entry_id", id.to_string())
+            .with("leaf_index", entry.leaf_index)
+            .with("height", status.height))
     }
 
     /// Prints all of them.
@@ -58,14 +73,10 @@ pub async fn recorded(
     lottery: &Proven,
     status: &v1::EntryStatus,
 ) -> Result<Facts, Failure> {
-    let id = Hash::from_slice(&status.entry_id).unwrap_or_default();
-    let (_, entry) = session.receipt(EntryKey::Id(id)).await?;
-    Ok(Facts::default()
+    let facts = Facts::default()
         .with("lottery_id", lottery.id.to_string())
-        .with("stage", stage_in_words(lottery.state.stage()))
-        .with("entry_id", id.to_string())
-        .with("leaf_index", entry.leaf_index)
-        .with("height", status.height))
+        .with("stage", stage_in_words(lottery.state.stage()));
+    facts.with_entry(session, status).await
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use std::io::Write;
 use std::path::Path;
 
 use super::cohort::Cohort;
+use super::holder_keys;
 use super::receipts::{Lines, Receipt, ReceiptsError, Writer, io};
-use super::{holder_keys, private_file};
+use crate::private_file;
 use crate::system;
 
 /// Where salts come from when there is no receipt yet.

@@ -20,13 +20,14 @@ use clap::Args;
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
+use super::applicant;
 use super::check::other_chain;
 use super::receipt_file::ReceiptFile;
 use super::state::Proven;
-use super::{applicant, private_file};
 use crate::cli::{Format, Global};
 use crate::exit::Failure;
 use crate::output::{self, timestamp};
+use crate::private_file;
 use crate::qr::Qr;
 use crate::session::{Session, parse_hash, pinned_chain_id, read_genesis};
 use crate::{key_file, system};

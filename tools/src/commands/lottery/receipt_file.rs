@@ -16,9 +16,9 @@ use cairn_proto::v1;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
-use super::private_file;
 use super::receipts::Receipt;
 use crate::exit::Failure;
+use crate::private_file;
 use crate::session::parse_hash;
 
 /// What the file says it is.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use csv::ByteRecord;
 
-use super::private_file;
+use crate::private_file;
 
 /// The header of the file; the last column is there where the office made keys.
 const HEADER: [&str; 5] = ["serial", "identity", "salt", "holder_key", "holder_secret"];

@@ -18,8 +18,8 @@ use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::roster::tag;
 
 use super::cohort::repeats;
-use super::private_file;
 use crate::key_file::Secret;
+use crate::private_file;
 
 const INNER: &str = "cairn-inner-tags-v1";
 const OUTER: &str = "cairn-tags-v1";

@@ -15,9 +15,9 @@ use serde::Serialize;
 
 use super::page::{self, Page};
 use crate::cli::Global;
-use crate::commands::lottery::private_file;
 use crate::exit::Failure;
 use crate::output::{self, timestamp};
+use crate::private_file;
 use crate::qr::Qr;
 use crate::session::{Session, parse_hash};
 use crate::system;

@@ -120,6 +120,7 @@ fn absence(verified: &VerifiedValue) -> String {
         evidence::NAMESPACE => format!("no document with the hash {key} was recorded"),
         lottery::NAMESPACE => format!("there is no lottery {key}"),
         apply::AUTHOR_NAMESPACE => format!("{key} is no registered author"),
+        code::ERASED_NAMESPACE => format!("the body of entry {key} was not erased"),
         namespace => format!("the map holds nothing under ({namespace}, {key})"),
     }
 }
@@ -144,6 +145,13 @@ fn presence(verified: &VerifiedValue, value: &Bytes) -> Result<Vec<String>, Fail
             let author: v1::Author = decode(value)?;
             let (name, role) = (&author.name, role_in_words(author.role()));
             vec![format!("{key} is the registered author {name}, as {role}")]
+        }
+        code::ERASED_NAMESPACE => {
+            let state: v1::ErasedState = decode(value)?;
+            let leaf = state.leaf_index;
+            vec![format!(
+                "the body of entry {key} was erased, by leaf {leaf}"
+            )]
         }
         namespace => {
             let value = hex::encode(value);

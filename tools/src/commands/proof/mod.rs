@@ -18,7 +18,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::cli::Global;
-use crate::commands::entry;
+use crate::commands::entry::{self, Missing};
 use crate::exit::Failure;
 use crate::output::{self, count, line};
 use crate::session::{EntryKey, Session, lottery_client, parse_hash, pinned_chain_id, refused};
@@ -210,9 +210,9 @@ pub async fn body(
     let found = entry::fetch(session, entry.leaf_index).await?;
     let body = found.entry.unwrap_or_default().body;
     if body.is_empty() && entry.envelope.body_len > 0 {
-        let message = "the node withholds the body: its author restricted it; leave --with-body \
-                       out, or ask an auditor's endpoint of a member with --node";
-        return Err(Failure::Failed(message.to_owned()));
+        let missing = Missing::of(session, &entry.id).await?;
+        let message = format!("{missing}; for a proof without it, leave --with-body out");
+        return Err(Failure::Failed(message));
     }
     verify::receipt(&session.chain, receipt, Some(&body)).map_err(refused)?;
     Ok(body)

@@ -17,9 +17,9 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use crate::cli::Global;
-use crate::commands::lottery::private_file;
 use crate::exit::Failure;
 use crate::output::{self, count, line, timestamp};
+use crate::private_file;
 use crate::session::pinned_chain_id;
 
 /// What can be done with trust files.
