@@ -34,7 +34,7 @@ use crate::open::OpenDb;
 use crate::tail_marker::TailMarker;
 
 /// Uncompressed blocks of both databases: map pages and tiles near the roots stay in it.
-const BLOCK_CACHE_BYTES: usize = 128 << 20;
+const BLOCK_CACHE_BYTES: usize = 256 << 20;
 /// Table readers that stay open: bounded, so that file handles and memory are.
 const MAX_OPEN_FILES: i32 = 512;
 /// Flushes and compactions at once: 2 leave cores to apply and to serving.

@@ -2,13 +2,16 @@
 //!
 //! What holds here: the snapshot was taken right after the checkpoint's block, so every answer
 //! read through one view agrees with one certificate. What stays out: when views are made and
-//! replaced (`consensus`), and proofs.
+//! replaced (`consensus`), and how proofs are made (`cairn_ledger::map`).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_ledger::checkpoint::CertifiedCheckpoint;
+use cairn_ledger::hash::Hash;
+use cairn_ledger::map::Warm;
 use cairn_ledger::state::{StateError, StateRead};
+use cairn_proto::v1;
 
 use crate::state_store::StateSnapshot;
 
@@ -17,15 +20,28 @@ use crate::state_store::StateSnapshot;
 pub struct View {
     snapshot: StateSnapshot,
     checkpoint: Arc<CertifiedCheckpoint>,
+    warm: Arc<Warm>,
 }
 
 impl View {
     /// The caller vouches that `snapshot` is the state after the block that `checkpoint` certifies.
-    pub fn new(snapshot: StateSnapshot, checkpoint: Arc<CertifiedCheckpoint>) -> Self {
+    /// `warm` is what proofs of views before it have read.
+    pub fn new(
+        snapshot: StateSnapshot,
+        checkpoint: Arc<CertifiedCheckpoint>,
+        warm: Arc<Warm>,
+    ) -> Self {
         Self {
             snapshot,
             checkpoint,
+            warm,
         }
+    }
+
+    /// The value of a map key, or its absence, with its proof.
+    pub fn prove(&self, key: &Hash) -> Result<v1::MapProof, StateError> {
+        self.warm
+            .prove(&self.snapshot, self.checkpoint.map_root(), key)
     }
 
     /// The height of the checkpoint.

@@ -253,7 +253,8 @@ impl Cosigner {
         if let Some(snapshot) = snapshot
             && served.is_none_or(|v| v.height() < height || (v.height() == height && fresher))
         {
-            inner.view = Some(Arc::new(View::new(snapshot, new.clone())));
+            let view = View::new(snapshot, new.clone(), self.warm.clone());
+            inner.view = Some(Arc::new(view));
         }
         if higher {
             inner.witness.keep(self.guard.log())?;

@@ -25,6 +25,7 @@ use cairn_ledger::checkpoint::{self, CertifiedCheckpoint};
 use cairn_ledger::epochs::Epochs;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
+use cairn_ledger::map::Warm;
 use cairn_proto::v1;
 use cairn_storage::{Guarded, SignGuard, StateSnapshot, StateStore, View};
 use ed25519_dalek::SigningKey;
@@ -81,6 +82,10 @@ struct Inner {
     alarms: Alarms,
 }
 
+/// What proofs have read is kept up to so many bytes: the branches of a map of a million keys take 4
+/// MB, a bucket and a value that are asked for about 3 kB.
+const WARM_BYTES: usize = 64 << 20;
+
 /// One member's cosigning.
 pub(crate) struct Cosigner {
     me: u64,
@@ -90,6 +95,8 @@ pub(crate) struct Cosigner {
     clock: Arc<dyn Clock>,
     guard: SignGuard,
     store: Arc<StateStore>,
+    /// What the proofs of all views have read.
+    warm: Arc<Warm>,
     inner: Mutex<Inner>,
     /// Whether this member may sign yet. Held while a checkpoint is taken in, so that none falls
     /// between.
@@ -135,6 +142,7 @@ impl Cosigner {
             clock,
             guard,
             store,
+            warm: Arc::new(Warm::new(WARM_BYTES)),
             inner: Mutex::new(Inner {
                 witness,
                 ..Inner::default()

@@ -13,10 +13,12 @@ mod check;
 mod page;
 mod proof;
 mod trie;
+mod warm;
 
 pub use check::check;
 pub use proof::{ProofError, implied_root, prove, verify};
 pub use trie::{get, get_many, update};
+pub use warm::Warm;
 
 use crate::hash::{Domain, Hash};
 

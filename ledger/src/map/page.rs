@@ -174,7 +174,7 @@ fn decode_bucket(bytes: &[u8]) -> Option<Vec<Leaf>> {
 }
 
 /// A branch as the state keeps it: a proof needs only some of its hashes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct StoredBranch {
     bitmap: u32,
     stored: Bytes,
@@ -186,6 +186,11 @@ impl StoredBranch {
         let bitmap = u32::from_be_bytes(*bitmap);
         let whole = hashes.len() == 32 * bitmap.count_ones() as usize;
         (whole && bitmap >> 30 == 0).then_some(StoredBranch { bitmap, stored })
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn len(&self) -> usize {
+        self.stored.len()
     }
 
     /// The hash at a place from 2 on: see the page format.

@@ -44,9 +44,8 @@ impl Reading {
 
     /// A key of the map with its proof.
     pub fn map_proof(&self, namespace: &str, key: &[u8]) -> Result<v1::MapProof, Status> {
-        let root = self.view.checkpoint().map_root();
-        map::prove(&*self.view, root, &map::map_key(namespace, key))
-            .map_err(|e| errors::unreadable(&e))
+        let proof = self.view.prove(&map::map_key(namespace, key));
+        proof.map_err(|e| errors::unreadable(&e))
     }
 
     /// The same with everything that a stranger needs to check it.

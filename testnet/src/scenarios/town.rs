@@ -137,7 +137,13 @@ impl Scene {
         self.steps.busy(title, true);
         let ordered = self.cairn.shown(self.order(order)).await?;
         let count = Field(&ordered.value, "count").number()?;
-        let what = format!("{} codes {}", thousands(count), order.status);
+        let certified = ordered.value["certified_after"].as_f64();
+        let what = format!(
+            "{} codes {}, certified {:.2} s after it was handed in",
+            thousands(count),
+            order.status,
+            certified.unwrap_or_default()
+        );
         self.steps.done(title, what, ordered.took);
         Field(&ordered.value, "order_id").text()
     }

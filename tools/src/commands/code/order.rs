@@ -137,7 +137,7 @@ pub async fn run(global: &Global, args: Order) -> Result<(), Failure> {
     let listed = codes_file::read(&args.from)?;
     let listed = args.taken(listed)?;
     let session = Session::connect(global).await?;
-    let (given, recorded) = begin(&session, &args, &keys, &listed).await?;
+    let (given, handed_in) = begin(&session, &args, &keys, &listed).await?;
     let mut chunks = Chunks::new(
         &session,
         given.id(),
@@ -149,6 +149,7 @@ pub async fn run(global: &Global, args: Order) -> Result<(), Failure> {
     let submitted = in_order::submit(&session, &mut chunks, &mut bar).await;
     let path = args.receipt.as_deref();
     let submitted = submitted.map_err(|failure| interrupted(failure, &given, path))?;
+    let certified_after = handed_in.map(|since| since.elapsed().as_secs_f64());
     let outcome = Outcome::of(&session, &given, &chunks.proven).await?;
     if let Some(path) = path {
         let _held = Held::of(path)?;
@@ -163,8 +164,9 @@ pub async fn run(global: &Global, args: Order) -> Result<(), Failure> {
         changed: outcome.changed,
         refused: outcome.refused,
         refusals: outcome.refusals,
-        entries: submitted + u64::from(recorded),
+        entries: submitted + u64::from(handed_in.is_some()),
         receipt: args.receipt.map(|path| path.display().to_string()),
+        certified_after,
         seconds: started.elapsed().as_secs_f64(),
     };
     output::print(global, &ordered, Ordered::table);
@@ -172,13 +174,13 @@ pub async fn run(global: &Global, args: Order) -> Result<(), Failure> {
 }
 
 /// The order, once the ledger has accepted it: that of the receipt, or a new one, which is on the disk
-/// before it leaves. Whether this run handed it in.
+/// before it leaves. Since when, if this run handed it in.
 async fn begin(
     session: &Session,
     args: &Order,
     keys: &Keys,
     listed: &[Listed],
-) -> Result<(Given, bool), Failure> {
+) -> Result<(Given, Option<Instant>), Failure> {
     let path = args.receipt.as_deref();
     let held = path.map(Held::of).transpose()?;
     let kept = path.map(Given::read).transpose()?.flatten();
@@ -186,7 +188,7 @@ async fn begin(
         same(session, args, keys, listed, &given, path)?;
         let (found, checkpoint) = states::order(session, &given.id()).await?;
         if found.is_some() {
-            return Ok((given, false));
+            return Ok((given, None));
         }
         // Of an order that is not on the ledger when its time is over, nothing will ever be there.
         if given.envelope()?.not_after_ms >= checkpoint.header().timestamp_ms {
@@ -194,8 +196,9 @@ async fn begin(
                 given.write(path, None)?;
             }
             drop(held);
+            let since = Instant::now();
             record(session, &given, Some(path)).await?;
-            return Ok((given, true));
+            return Ok((given, Some(since)));
         }
     }
     let given = sign(session, args, keys, listed).await?;
@@ -203,8 +206,9 @@ async fn begin(
         given.write(path, None)?;
     }
     drop(held);
+    let since = Instant::now();
     record(session, &given, path).await?;
-    Ok((given, true))
+    Ok((given, Some(since)))
 }
 
 /// Fails unless the receipt is of this very order.
