@@ -24,8 +24,6 @@ use crate::commands::lottery::facts::Facts;
 use crate::exit::Failure;
 use crate::session::{Session, sign_entry};
 
-pub const DAY_MS: u64 = 86_400_000;
-
 /// What can be done with codes.
 #[derive(Debug, Subcommand)]
 pub enum Command {

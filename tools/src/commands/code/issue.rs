@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use cairn_ledger::canonical;
-use cairn_ledger::code::{MAX_CHUNK_CODES, holder_commitment};
+use cairn_ledger::code::{DAY_MS, MAX_CHUNK_CODES, holder_commitment};
 use cairn_ledger::hash::Hash;
 use cairn_proto::v1::{self, EntryKind, Visibility};
 use clap::Args;
@@ -17,7 +17,7 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 use super::codes_file::{self, NewCode};
-use super::{BodyShown, DAY_MS, states};
+use super::{BodyShown, states};
 use crate::cli::Global;
 use crate::commands::in_order::{self, Sequence};
 use crate::exit::Failure;

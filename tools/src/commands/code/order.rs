@@ -15,15 +15,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use cairn_ledger::canonical;
-use cairn_ledger::code::changes_root;
 use cairn_ledger::code::rules::MAX_ORDER_CODES;
+use cairn_ledger::code::{DAY_MS, changes_root};
 use cairn_ledger::hash::{self, Hash};
 use cairn_proto::v1::{self, CodeStatus, EntryKind, EntryState, OrderMode, WaitFor};
 use clap::Args;
 use ed25519_dalek::SigningKey;
 
 use super::codes_file::{self, Listed};
-use super::{BodyShown, Colour, DAY_MS, in_words, parse_text, states};
+use super::{BodyShown, Colour, in_words, parse_text, states};
 use crate::cli::Global;
 use crate::commands::in_order;
 use crate::commands::lottery::document_hash;

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use cairn_ledger::code::DAY_MS;
 use cairn_ledger::genesis::RULES_VERSION;
 use cairn_ledger::policy;
 use cairn_proto::v1;
@@ -53,8 +54,6 @@ A plan:
 
   [policy]                        # optional: threshold, min_roles, detect_only
   [limits]                        # optional: any of the limits that genesis show prints"#;
-
-const DAY_MS: u64 = 86_400_000;
 
 /// The genesis that the plan in `path` describes.
 pub fn read(path: &Path) -> Result<v1::Genesis, Failure> {

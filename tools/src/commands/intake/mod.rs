@@ -13,13 +13,13 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use cairn_ledger::canonical;
+use cairn_ledger::code::DAY_MS;
 use cairn_ledger::intake::Said;
 use cairn_proto::v1::{self, EntryKind};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::cli::Global;
-use crate::commands::code::DAY_MS;
 use crate::exit::Failure;
 use crate::output::{self, count, line};
 use crate::session::{parse_hash, pinned_chain_id};

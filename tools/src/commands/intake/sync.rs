@@ -82,16 +82,15 @@ impl Sync {
         let facts = &file.journal.facts;
         let earlier = facts.iter().filter(|fact| fact.settled.is_some()).count() as u64;
         let waiting = facts.iter().filter(|fact| fact.settled.is_none());
-        let (ours, left): (Vec<&Fact>, Vec<&Fact>) = waiting.partition(|f| signer(f).is_some());
-        let (ours, left) = (
-            ours.into_iter().cloned().collect::<Vec<_>>(),
-            left.len() as u64,
-        );
+        let signed = waiting.clone();
+        let signed = signed.filter_map(|fact| Some((fact.clone(), signer(fact)?)));
+        let ours: Vec<(Fact, &SigningKey)> = signed.collect();
+        let left = (waiting.count() - ours.len()) as u64;
         let bar = progress::bar(global, ours.len() as u64, "records");
         let mut settled = Vec::new();
         for part in ours.chunks(AT_ONCE) {
             // A code must be there before its holder is tested.
-            settled.extend(settle(&session, &mut file, part, &station, &signer).await?);
+            settled.extend(settle(&session, &mut file, part, &station).await?);
             bar.set_position(settled.len() as u64);
         }
         bar.finish();
@@ -116,18 +115,18 @@ impl Sync {
     }
 }
 
-/// Brings some facts to the ledger; gives them as they are then.
-async fn settle<'a>(
+/// Brings some facts, each with the key that signs its entry, to the ledger; gives them as they are
+/// then.
+async fn settle(
     session: &Session,
     file: &mut JournalFile,
-    facts: &[Fact],
+    facts: &[(Fact, &SigningKey)],
     station: &SigningKey,
-    signer: &impl Fn(&Fact) -> Option<&'a SigningKey>,
 ) -> Result<Vec<Fact>, Failure> {
     let now_ms = session.checkpoint().await?.header().timestamp_ms;
     let mut entries = Vec::new();
     let mut fresh = Vec::new();
-    for fact in facts {
+    for (fact, key) in facts {
         let before = fact
             .handed_in
             .clone()
@@ -137,9 +136,9 @@ async fn settle<'a>(
             (None, Some(old)) if is_known(session, old).await? => Some(old.clone()),
             (before, _) => before,
         };
-        entries.push(match (before, signer(fact)) {
-            (Some(entry), _) => entry,
-            (None, Some(key)) => {
+        entries.push(match before {
+            Some(entry) => entry,
+            None => {
                 let entry = entry_of(session, fact, key);
                 fresh.push(Said::HandedIn(v1::IntakeHandedIn {
                     fact: fact.sequence,
@@ -147,7 +146,6 @@ async fn settle<'a>(
                 }));
                 entry
             }
-            (None, None) => continue,
         });
     }
     file.add(station, fresh)?;
@@ -156,7 +154,7 @@ async fn settle<'a>(
         session.decide(entry, WaitFor::Committed).await?;
     }
     let mut settled = Vec::new();
-    for (fact, entry) in facts.iter().zip(&entries) {
+    for ((fact, _), entry) in facts.iter().zip(&entries) {
         let status = session.decide(entry, WaitFor::Certified).await?;
         settled.push(v1::IntakeSettled {
             fact: fact.sequence,
@@ -168,7 +166,7 @@ async fn settle<'a>(
     }
     file.add(station, settled.iter().cloned().map(Said::Settled))?;
     let pairs = facts.iter().zip(settled);
-    let after = pairs.map(|(fact, settled)| Fact {
+    let after = pairs.map(|((fact, _), settled)| Fact {
         settled: Some(settled),
         ..fact.clone()
     });

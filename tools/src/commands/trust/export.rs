@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cairn_ledger::code;
+use cairn_ledger::code::{self, DAY_MS};
 use cairn_ledger::hash::Hash;
 use cairn_ledger::trust::Trust;
 use cairn_proto::v1;
@@ -14,8 +14,6 @@ use crate::cli::Global;
 use crate::exit::Failure;
 use crate::output;
 use crate::session::{Session, parse_hash};
-
-const DAY_MS: u64 = 86_400_000;
 
 /// What `export` takes.
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@
 //! the map. What stays out: that nobody changes any of it before the order is given.
 
 use cairn_ledger::apply::AUTHOR_NAMESPACE;
-use cairn_ledger::code::{MANDATE_NAMESPACE, mandate_key};
+use cairn_ledger::code::{DAY_MS, MANDATE_NAMESPACE, mandate_key};
 use cairn_ledger::hash::Hash;
 use cairn_proto::v1::{self, CodeStatus, Role};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Keys, Order, changes};
 use crate::certificate::role_in_words;
 use crate::cli::Global;
-use crate::commands::code::{DAY_MS, codes_file, in_words, states};
+use crate::commands::code::{codes_file, in_words, states};
 use crate::commands::problems::Problems;
 use crate::exit::Failure;
 use crate::output::{self, count, line, timestamp};
