@@ -11,14 +11,16 @@ use anyhow::{Context as _, bail};
 
 use super::net::{needs, run};
 
-/// How large it is at first, and after it has grown.
-pub const SMALL_MIB: u64 = 64;
+/// How much room there is on it at first beside what a node brings, and how large it is after it has
+/// grown.
+const ROOM_MIB: u64 = 64;
 const GROWN_MIB: u64 = 1_024;
 
 /// A mounted disk.
 #[derive(Debug)]
 pub struct SmallDisk {
     at: PathBuf,
+    mib: u64,
     /// The file behind the loop device; none: a file system in memory.
     image: Option<PathBuf>,
 }
@@ -36,16 +38,19 @@ pub fn available() -> anyhow::Result<()> {
 }
 
 impl SmallDisk {
-    /// Mounts an empty disk over the folder `at`. `image`: a file that may be made.
-    pub fn mount(at: &Path, image: &Path) -> anyhow::Result<SmallDisk> {
-        let by_loop = mount_loop(at, image);
+    /// Mounts an empty disk over the folder `at`, with little room beside the `bytes` that will be
+    /// copied there. `image`: a file that may be made.
+    pub fn mount(at: &Path, image: &Path, bytes: u64) -> anyhow::Result<SmallDisk> {
+        let mib = ROOM_MIB + bytes.div_ceil(1 << 20);
+        let by_loop = mount_loop(at, image, mib);
         let disk = match by_loop {
             Ok(()) => SmallDisk {
                 at: at.to_owned(),
+                mib,
                 image: Some(image.to_owned()),
             },
             Err(no_loop) => {
-                let size = format!("size={SMALL_MIB}m");
+                let size = format!("size={mib}m");
                 let words = ["-t", "tmpfs", "-o", &size, "cairn-chaos", text(at)?];
                 if let Err(no_tmpfs) = run("mount", &words, "") {
                     bail!(
@@ -55,6 +60,7 @@ impl SmallDisk {
                 }
                 SmallDisk {
                     at: at.to_owned(),
+                    mib,
                     image: None,
                 }
             }
@@ -69,11 +75,12 @@ impl SmallDisk {
     }
 
     /// What it is.
-    pub fn kind(&self) -> &'static str {
-        match self.image {
+    pub fn kind(&self) -> String {
+        let how = match self.image {
             Some(_) => "ext4 on a loop device",
             None => "tmpfs",
-        }
+        };
+        format!("{} MiB, {how}", self.mib)
     }
 
     /// Gives it much more space. Nobody uses it meanwhile.
@@ -121,8 +128,8 @@ pub fn sweep(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn mount_loop(at: &Path, image: &Path) -> anyhow::Result<()> {
-    File::create(image)?.set_len(SMALL_MIB << 20)?;
+fn mount_loop(at: &Path, image: &Path, mib: u64) -> anyhow::Result<()> {
+    File::create(image)?.set_len(mib << 20)?;
     // Nothing is set aside for root, who may run the node.
     run("mkfs.ext4", &["-q", "-F", "-m", "0", text(image)?], "")?;
     run("mount", &["-o", "loop", text(image)?, text(at)?], "")

@@ -18,11 +18,11 @@ use tokio::time::sleep;
 use super::client::Client;
 use super::damage::copy;
 use super::dice::Dice;
-use super::disk::{SMALL_MIB, SmallDisk};
+use super::disk::SmallDisk;
 use super::examine::{Outcome, Truth, examine};
 use super::oracle::{self, Oracle};
 use crate::cluster::Cluster;
-use crate::layout::Layout;
+use crate::layout::{Layout, bytes_below};
 use crate::steps::thousands;
 
 /// Until the disk must be full.
@@ -88,10 +88,7 @@ pub async fn run(
 
     cluster.stop(victim).await?;
     let disk = move_to_small_disk(layout, victim)?;
-    eprintln!(
-        "  node {victim}, the {role}: {SMALL_MIB} MiB, {}",
-        disk.kind()
-    );
+    eprintln!("  node {victim}, the {role}: {}", disk.kind());
     disks.push(disk);
     let disk = disks.last().context("no disk")?;
     cluster.start(victim).await?;
@@ -140,20 +137,15 @@ pub async fn run(
 
     // Behind everything that was promised, so that the others have certified all of it.
     client.certified(&others, dice, oracle, OTHERS).await?;
-    let truth = truth(
-        client,
-        oracle,
-        *others.first().context("no others")?,
-        victim,
-    )
-    .await?;
+    let whole = *others.first().context("no others")?;
+    let pair = Pair { whole, victim };
     if let Taken::StoppedTakingPart = taken {
-        let asked = ask(cluster, client, &truth, victim).await?;
+        let asked = ask(cluster, client, oracle, pair).await?;
         refuses(client, (oracle, dice), victim).await?;
         let code = cluster.stop(victim).await?;
         println!("  while it was full: {asked:?}; writes refused; SIGTERM: exit code {code:?}");
     }
-    let again = start_full(cluster, client, &truth, victim).await?;
+    let again = start_full(cluster, client, oracle, pair).await?;
     println!("  started while it is full: {again}");
 
     disk.grow()?;
@@ -179,7 +171,7 @@ fn move_to_small_disk(layout: &Layout, victim: u64) -> anyhow::Result<SmallDisk>
     fs::rename(&data, &before)?;
     fs::create_dir(&data)?;
     let image = layout.root().join(format!("disk-{victim}.img"));
-    let disk = SmallDisk::mount(&data, &image)?;
+    let disk = SmallDisk::mount(&data, &image, bytes_below(&before))?;
     copy(&before, &data)?;
     // There must never be two of them.
     fs::remove_dir_all(&before)?;
@@ -240,8 +232,16 @@ fn reason(words: &str) -> Option<&str> {
     words.lines().find(names)
 }
 
+/// A node that has everything, and the one whose disk is full.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    whole: u64,
+    victim: u64,
+}
+
 /// What `whole` shows, once it shows as much as `victim` does: certificates reach one before another.
-async fn truth(client: &Client, oracle: &Oracle, whole: u64, victim: u64) -> anyhow::Result<Truth> {
+async fn truth(client: &Client, oracle: &Oracle, pair: Pair) -> anyhow::Result<Truth> {
+    let Pair { whole, victim } = pair;
     // The last certificates are still on their way to both.
     sleep(SETTLES).await;
     let request = v1::GetCheckpointRequest::default();
@@ -272,22 +272,33 @@ async fn truth(client: &Client, oracle: &Oracle, whole: u64, victim: u64) -> any
     })
 }
 
-/// Asks the node everything; a false answer is an error.
+/// Asks the node everything; a false answer is an error. What the fillers had handed in last may still
+/// have become blocks after the others were asked, so an answer is false only when it differs from
+/// what the others show after it, too.
 async fn ask(
     cluster: &mut Cluster,
     client: &Client,
-    truth: &Truth,
-    victim: u64,
+    oracle: &Oracle,
+    pair: Pair,
 ) -> anyhow::Result<Outcome> {
+    let victim = pair.victim;
     let mut ledger = client.connect(victim)?;
-    let asked = tokio::time::timeout(ANSWERS, examine(&mut ledger, truth)).await;
-    if cluster.take_ended(victim)?.is_some() {
-        return Ok(Outcome::Stopped);
+    let mut shown = 0;
+    loop {
+        let truth = truth(client, oracle, pair).await?;
+        let asked = tokio::time::timeout(ANSWERS, examine(&mut ledger, &truth)).await;
+        if cluster.take_ended(victim)?.is_some() {
+            return Ok(Outcome::Stopped);
+        }
+        let asked = asked.with_context(|| format!("node {victim} hangs"))?;
+        if asked.is_err() && truth.headers.len() > shown {
+            shown = truth.headers.len();
+            continue;
+        }
+        let asked = asked.with_context(|| format!("node {victim}, whose disk is full"))?;
+        ensure!(asked != Outcome::Wrong, "node {victim} answers falsely");
+        return Ok(asked);
     }
-    let asked = asked.with_context(|| format!("node {victim} hangs"))?;
-    let asked = asked.with_context(|| format!("node {victim}, whose disk is full"))?;
-    ensure!(asked != Outcome::Wrong, "node {victim} answers falsely");
-    Ok(asked)
 }
 
 /// Nothing is promised at a node whose disk is full.
@@ -311,9 +322,10 @@ async fn refuses(
 async fn start_full(
     cluster: &mut Cluster,
     client: &Client,
-    truth: &Truth,
-    victim: u64,
+    oracle: &Oracle,
+    pair: Pair,
 ) -> anyhow::Result<String> {
+    let victim = pair.victim;
     cluster.spawn(victim)?;
     let began = Instant::now();
     loop {
@@ -332,7 +344,7 @@ async fn start_full(
         );
         sleep(LOOK).await;
     }
-    let asked = ask(cluster, client, truth, victim).await?;
+    let asked = ask(cluster, client, oracle, pair).await?;
     let code = cluster.stop(victim).await?;
     Ok(format!("it serves, {asked:?}; SIGTERM: exit code {code:?}"))
 }
