@@ -64,7 +64,8 @@ pub async fn run(scene: &mut Scene) -> anyhow::Result<()> {
     scene.shows(victim, "red").await?;
     audited(scene, &order).await?;
     next_door(scene, &order, victim).await?;
-    appealed(scene, &order, &depositors, victim).await
+    appealed(scene, &order, &depositors, victim).await?;
+    erased(scene, &order, victim).await
 }
 
 /// The order is among all acts of the authority, which are proven to be all, and it stands out.
@@ -190,5 +191,47 @@ async fn appealed(
     let what = "the notary grants the appeal; green again, and green, red, green in the history for \
                 good";
     scene.steps.done_since("appeal", what, began);
+    Ok(())
+}
+
+/// The list of the people is erased; whoever is to replay the ledger kept it.
+async fn erased(scene: &mut Scene, order: &str, victim: &str) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let auditors = scene.auditors();
+    let entries = auditors
+        .rows(args!["entry", "list", "--limit", "200"])
+        .await?;
+    // The first chunk behind the order is its own: nobody else orders here.
+    let mut entries = entries
+        .iter()
+        .skip_while(|entry| entry["entry_id"] != order);
+    let list = entries.find(|entry| entry["kind"] == "status chunk");
+    let list = list.context("no status chunk")?;
+    let list = Field(list, "entry_id").text()?;
+    let bodies = scene.layout.codes("bodies");
+    std::fs::create_dir(&bodies)?;
+    let kept = bodies.join(&list);
+    auditors
+        .run(args!["entry", "get", list, "--body-out", kept])
+        .await?;
+    let act = format!("[erase]\nentries = [\"{list}\"]\nlegal_basis = \"corrected\"\n");
+    scene.granted("erase", &act).await?;
+
+    let shown = auditors.run(args!["entry", "get", list]).await?;
+    Field(&shown, "erased_by_leaf").number()?;
+    let history = auditors.rows(args!["audit", "code", victim]).await?;
+    if history.len() != 3 {
+        bail!("{} states of a code after an erasure", history.len());
+    }
+    auditors.refused(args!["audit", "replay"], REFUSED).await?;
+    let replayed = auditors
+        .run(args!["audit", "replay", "--bodies", bodies])
+        .await?;
+    let what = format!(
+        "the list of the people is on no node; its proof and all histories stand, and with the copy \
+         that an auditor kept all {} blocks are computed again",
+        Field(&replayed, "blocks").number()?
+    );
+    scene.steps.done_since("erased", what, began);
     Ok(())
 }
