@@ -21,6 +21,11 @@ use clap::{Parser, Subcommand};
 
 use config::{Config, Flags};
 
+/// A block of 100,000 changes makes and frees some hundred thousand pieces of about 1 kB, which glibc
+/// searches and merges one by one: with jemalloc the block takes 30 % less.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// One institution's node of a Cairn ledger.
 ///
 /// The node keeps the ledger with the other members named in the genesis, cosigns what it computed
