@@ -154,7 +154,8 @@ impl Applier {
     fn block(&self, bytes: &Bytes, term: u64, position: &Position) -> io::Result<u64> {
         let proposal = apply::read_proposal(bytes);
         let admitted = |leaf_hash: &Hash| self.admitted.contains(leaf_hash);
-        let block = apply::apply(&self.chain, &*self.store, &proposal, term, &admitted)
+        let warm = self.cosigner.warm();
+        let block = apply::apply(&self.chain, &*self.store, warm, &proposal, term, &admitted)
             .map_err(io::Error::other)?;
         self.commit(&block.writes, position)?;
         // First: it may be what begins the epoch that this block is of.

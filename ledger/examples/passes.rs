@@ -22,9 +22,10 @@ use bytes::Bytes;
 use cairn_ledger::checkpoint::{self, header_hash};
 use cairn_ledger::genesis::{self, Chain};
 use cairn_ledger::hash::{self, Hash};
+use cairn_ledger::map::Warm;
 use cairn_ledger::pass::Pass;
 use cairn_ledger::pass::gate::{Gate, GatePolicy, Verdict};
-use cairn_ledger::state::{MemoryState, Overlay};
+use cairn_ledger::state::MemoryState;
 use cairn_ledger::trust::Trust;
 use cairn_ledger::{canonical, code, map};
 use cairn_proto::v1;
@@ -129,9 +130,8 @@ impl City {
         });
         let pairs = (0..codes).map(|n| (key_of(n), state.clone()));
         let pairs: BTreeMap<Hash, Bytes> = pairs.collect();
-        let mut overlay = Overlay::new(&city.state);
-        city.root = map::update(&mut overlay, &Hash::ZERO, &pairs).unwrap();
-        let writes = overlay.into_writes();
+        let writes;
+        (city.root, writes) = map::update(&city.state, &Warm::new(0), &Hash::ZERO, &pairs).unwrap();
         city.state.commit(writes);
         city
     }

@@ -18,6 +18,7 @@ use crate::checkpoint::{self, CertifiedCheckpoint};
 use crate::genesis::{self, Chain, RULES_VERSION};
 use crate::hash::Hash;
 use crate::log::{self, TreeId};
+use crate::map::Warm;
 use crate::state::{MemoryState, Overlay, StateError, StateRead, Writes};
 use crate::{canonical, code, evidence, lottery, map, members, rooms};
 
@@ -87,7 +88,7 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     }
     members::found(&mut ctx);
     let changes = ctx.into_map_changes();
-    let map_root = map::update(&mut overlay, &Hash::ZERO, &changes)?;
+    let (map_root, pages) = map::update(&nothing, &Warm::new(0), &Hash::ZERO, &changes)?;
     let members_hash = genesis::members_hash(&chain.members);
     let header = v1::Header {
         chain_id: chain.id.to_bytes(),
@@ -105,21 +106,22 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
         next_members_hash: members_hash.to_bytes(),
         checkpoint: true,
     };
-    Ok(close(overlay, None, header, None, Vec::new()))
+    Ok(close((overlay, pages), None, header, None, Vec::new()))
 }
 
 /// The proposal in a committed payload. What is no canonical `Proposal` is an empty one on every
 /// node: a leader that gets garbage committed stops nobody, and two readings of one payload cannot
 /// differ.
-pub fn read_proposal(payload: &[u8]) -> v1::Proposal {
-    canonical::decode(payload).unwrap_or_default()
+pub fn read_proposal(payload: &Bytes) -> v1::Proposal {
+    canonical::decode_shared(payload).unwrap_or_default()
 }
 
-/// Applies `proposal`, committed in Raft's `term`, to `state`. `admitted` says of a leaf hash
-/// whether this node has verified that entry's signatures before.
+/// Applies `proposal`, committed in Raft's `term`, to `state`. `warm` is what this node has read of
+/// the map before; `admitted` says of a leaf hash whether it has verified that entry's signatures.
 pub fn apply(
     chain: &Chain,
     state: &dyn StateRead,
+    warm: &Warm,
     proposal: &v1::Proposal,
     term: u64,
     admitted: &dyn Fn(&Hash) -> bool,
@@ -171,8 +173,7 @@ pub fn apply(
         parent.header.tree_size,
         &block.leaves,
     )?;
-    let map_root = parent.map_root()?;
-    let map_root = map::update(&mut overlay, &map_root, &changes)?;
+    let (map_root, pages) = map::update(state, warm, &parent.map_root()?, &changes)?;
     let header = v1::Header {
         height,
         parent_hash: parent.header_hash.to_bytes(),
@@ -195,7 +196,7 @@ pub fn apply(
         entries: Vec::new(),
     };
     Ok(close(
-        overlay,
+        (overlay, pages),
         Some(&parent),
         header,
         Some(kept),
@@ -203,9 +204,9 @@ pub fn apply(
     ))
 }
 
-/// Writes the block and the tip.
+/// Writes the block and the tip, beside what its entries and its map have written.
 fn close(
-    mut overlay: Overlay<'_, dyn StateRead + '_>,
+    (mut overlay, pages): (Overlay<'_, dyn StateRead + '_>, Writes),
     parent: Option<&Tip>,
     header: v1::Header,
     proposal: Option<v1::Proposal>,
@@ -220,12 +221,14 @@ fn close(
     let key = rooms::key(rooms::BLOCK, &[&header.height.to_be_bytes()]);
     overlay.put(key, canonical::encode(&block));
     read::put_tip(&mut overlay, parent, &header, &header_bytes);
+    let mut writes = overlay.into_writes();
+    writes.extend(pages);
     Applied {
         header_hash: checkpoint::header_hash(&header_bytes),
         header,
         header_bytes,
         outcomes: block.outcomes,
-        writes: overlay.into_writes(),
+        writes,
     }
 }
 

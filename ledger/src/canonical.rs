@@ -6,7 +6,7 @@
 //! values are known, strings are UTF-8, nothing is unknown. What does not conform is refused, never
 //! repaired. `docs/formats.md`, "Canonical bytes", states the same in words.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use cairn_proto::schema::{Described, Field, Kind, Schema};
 use prost::Message;
 
@@ -67,9 +67,21 @@ pub fn encode<M: Message>(message: &M) -> Bytes {
 
 /// The message whose canonical bytes are `bytes`.
 pub fn decode<M: Message + Default + Described>(bytes: &[u8]) -> Result<M, CanonicalError> {
+    decoded(bytes, bytes)
+}
+
+/// The same, without a copy of the fields that are bytes: they keep all of `bytes` in memory.
+pub fn decode_shared<M: Message + Default + Described>(bytes: &Bytes) -> Result<M, CanonicalError> {
+    decoded(bytes, bytes.clone())
+}
+
+fn decoded<M: Message + Default + Described>(
+    bytes: &[u8],
+    source: impl Buf,
+) -> Result<M, CanonicalError> {
     let schema = M::schema();
     walk(schema, bytes)?;
-    M::decode(bytes).map_err(|_| CanonicalError {
+    M::decode(source).map_err(|_| CanonicalError {
         message: schema.name,
         offset: 0,
         problem: Problem::Decoder,

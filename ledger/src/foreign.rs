@@ -320,14 +320,12 @@ impl<'a, S: StateRead + ?Sized> Log<'a, S> {
         let before = self.size - leaves.len() as u64;
         self.root = log::append(&mut overlay, &TreeId::LEDGER, before, &leaves)?;
         let written = overlay.into_writes();
-        let full: Vec<Vec<u8>> = written
-            .iter()
-            .filter(|(_, tile)| tile.len() == FULL_TILE)
-            .map(|(key, _)| key.clone())
-            .collect();
-        let stored = self.state.multi_get(&full)?;
-        for (key, stored) in full.iter().zip(stored) {
-            expect_tile(key, &written[key], stored)?;
+        let full = written.iter().filter(|(_, tile)| tile.len() == FULL_TILE);
+        let (keys, tiles): (Vec<Vec<u8>>, Vec<&Bytes>) =
+            full.map(|(key, tile)| (key.clone(), tile)).unzip();
+        let stored = self.state.multi_get(&keys)?;
+        for ((key, tile), stored) in keys.iter().zip(tiles).zip(stored) {
+            expect_tile(key, tile, stored)?;
         }
         for (key, tile) in written {
             // Ascending: the last one of a level stays.

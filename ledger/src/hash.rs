@@ -5,6 +5,10 @@
 //! hashes (BLAKE3 of the bytes), and the log's tree, which follows RFC 9162 with its own prefixes.
 
 use std::fmt;
+use std::mem;
+
+/// Parts of so many bytes in all are hashed from the stack.
+const SHORT: usize = 256;
 
 /// A BLAKE3 hash, 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -77,6 +81,23 @@ impl Domain {
     /// The keyed hash of each part behind its length (u64, big-endian), so that no two lists of
     /// parts run together.
     pub fn hash_parts(&self, parts: &[&[u8]]) -> Hash {
+        // Most are short: side by side they take one call, half the time of a hasher's.
+        let mut short = [0; SHORT];
+        let mut rest = &mut short[..];
+        let fits = parts.iter().all(|part| {
+            let Some((to, behind)) = mem::take(&mut rest).split_at_mut_checked(8 + part.len())
+            else {
+                return false;
+            };
+            to[..8].copy_from_slice(&(part.len() as u64).to_be_bytes());
+            to[8..].copy_from_slice(part);
+            rest = behind;
+            true
+        });
+        if fits {
+            let len = SHORT - rest.len();
+            return self.hash(&short[..len]);
+        }
         let mut hasher = blake3::Hasher::new_keyed(self.key());
         for part in parts {
             hasher.update(&(part.len() as u64).to_be_bytes());

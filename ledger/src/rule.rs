@@ -48,7 +48,7 @@ pub(crate) fn require(holds: bool, reason: RejectReason) -> Result<(), RejectRea
 
 /// The entry's body.
 pub(crate) fn body<M: Message + Default + Described>(entry: &Admitted) -> Result<M, RejectReason> {
-    canonical::decode(entry.body()).map_err(|_| RejectReason::BodyMalformed)
+    canonical::decode_shared(entry.body()).map_err(|_| RejectReason::BodyMalformed)
 }
 
 /// Nobody but the author signed.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_proto::schema::Described;
@@ -16,6 +17,7 @@ use crate::entry::{self, Draft};
 use crate::genesis::Chain;
 use crate::hash::{self, Hash};
 use crate::log::{self, TreeId};
+use crate::map::Warm;
 use crate::state::MemoryState;
 use crate::{canonical, checkpoint, evidence, map, members};
 
@@ -45,6 +47,8 @@ pub const MAX_BLOCK_ENTRIES: u32 = 16;
 pub const CHECKPOINT_EVERY_BLOCKS: u32 = 8;
 pub const CHECKPOINT_EVERY_MS: u64 = 1_000;
 pub const MAX_ENTRY_BYTES: u32 = 1 << 18;
+/// So few that parts overflow.
+const WARM_BYTES: usize = 1 << 20;
 
 /// [`AUTHORITY`] orders here for a time, with the approval of a health office.
 pub const REGION: &str = "440100";
@@ -170,6 +174,8 @@ pub fn chain() -> Chain {
 pub struct Ledger {
     pub chain: Chain,
     pub state: MemoryState,
+    /// As on a node, what one block leaves warm the next one does not read.
+    pub warm: Arc<Warm>,
     pub now: u64,
     nonce: Cell<u64>,
 }
@@ -185,6 +191,7 @@ impl Ledger {
         let mut ledger = Self {
             now: chain.genesis.created_at_ms,
             state: MemoryState::default(),
+            warm: Arc::new(Warm::new(WARM_BYTES)),
             nonce: Cell::new(0),
             chain,
         };
@@ -242,7 +249,9 @@ impl Ledger {
 
     /// The next block, not committed.
     pub fn apply(&self, proposal: &v1::Proposal) -> Result<Applied, ApplyError> {
-        apply::apply(&self.chain, &self.state, proposal, 1, &|_| false)
+        apply::apply(&self.chain, &self.state, &self.warm, proposal, 1, &|_| {
+            false
+        })
     }
 
     pub fn commit(&mut self, applied: Applied) {

@@ -18,6 +18,7 @@ use cairn_ledger::genesis::{self, Chain};
 use cairn_ledger::hash::{self, Domain, Hash};
 use cairn_ledger::log::{self, TreeId};
 use cairn_ledger::lottery::{beacon, draw};
+use cairn_ledger::map::Warm;
 use cairn_ledger::state::{MemoryState, Overlay};
 use cairn_ledger::{admission, apply, code, map, verify};
 use cairn_proto::schema::Described;
@@ -323,15 +324,15 @@ fn the_map_has_the_stated_root_and_proofs() {
         assert_eq!(map::value_hash(&value), hash(&v["value_hash"]));
         pairs.insert(key, Bytes::from(value));
     }
-    let state = MemoryState::default();
-    let mut overlay = Overlay::new(&state);
-    let root = map::update(&mut overlay, &Hash::ZERO, &pairs).unwrap();
+    let mut state = MemoryState::default();
+    let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, &pairs).unwrap();
+    state.commit(writes);
     assert_eq!(root, hash(&json["root"]));
     let mut kinds = [0; 3];
     for v in list(&json["proofs"]) {
         let key = map::map_key(namespace, &bytes(&v["raw"]));
         let proof = map_proof_of(&v["proof"]);
-        assert_eq!(map::prove(&overlay, &root, &key).unwrap(), proof);
+        assert_eq!(map::prove(&state, &root, &key).unwrap(), proof);
         let value = map::verify(&root, &key, &proof).unwrap();
         assert_eq!(value.as_ref(), pairs.get(&key));
         let kind = match (value, proof.other_key.is_empty()) {
@@ -360,7 +361,7 @@ fn applying_the_proposal_gives_the_stated_header() {
             .collect(),
     };
     let term = number(&v["proposal"]["term"]);
-    let block = apply::apply(&chain, &state, &proposal, term, &|_| false).unwrap();
+    let block = apply::apply(&chain, &state, &Warm::new(0), &proposal, term, &|_| false).unwrap();
     assert_eq!(block.header_bytes, bytes(&v["bytes"]));
     assert_eq!(block.header_hash, hash(&v["hash"]));
     assert_eq!(

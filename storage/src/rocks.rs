@@ -23,7 +23,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
     DBRecoveryMode, DataBlockIndexType, Options, ReadOptions, WriteBatch, WriteOptions,
@@ -45,6 +45,8 @@ const BLOCK_BYTES: usize = 4 << 10;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// Dirty pages are written back in portions of this size rather than in one stall.
 const WRITE_BACK_BYTES: u64 = 1 << 20;
+/// Values that are read together. While they are, all their blocks are held in memory.
+const READ_AT_ONCE: usize = 1_024;
 /// RocksDB's own text log, per file; two are kept.
 const INFO_LOG_BYTES: usize = 4 << 20;
 /// The one column family.
@@ -118,7 +120,11 @@ fn options(purpose: Purpose, memory: &Memory) -> Options {
     options.set_block_based_table_factory(&table);
     options.create_if_missing(true);
     options.set_paranoid_checks(true);
-    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_compression_type(match purpose {
+        // Mostly hashes, and purged soon.
+        Purpose::RaftLog => DBCompressionType::None,
+        Purpose::Ledger => DBCompressionType::Lz4,
+    });
     options.set_max_open_files(MAX_OPEN_FILES);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_bytes_per_sync(WRITE_BACK_BYTES);
@@ -225,7 +231,7 @@ impl DiskRead for RocksDisk {
 
 impl Disk for RocksDisk {
     fn write(&self, batch: &Batch<'_>, durability: Durability) -> Result<(), DiskError> {
-        let mut rocks = WriteBatch::default();
+        let mut rocks = WriteBatch::with_capacity_bytes(batch.ops().iter().map(encoded_len).sum());
         for op in batch.ops() {
             match op {
                 Op::Put { key, value } => rocks.put(key, value),
@@ -379,14 +385,28 @@ impl Reader<'_> {
                 what: "default column family",
             });
         };
-        self.db
-            .batched_multi_get_cf_opt(family, keys, keys.is_sorted(), &self.options())
-            .into_iter()
-            .map(|found| match found {
-                Ok(found) => Ok(found.map(copied)),
-                Err(error) => Err(self.failed(&error)),
-            })
-            .collect()
+        let options = self.options();
+        let sorted = keys.is_sorted();
+        let mut values = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(READ_AT_ONCE) {
+            let found = self
+                .db
+                .batched_multi_get_cf_opt(family, keys, sorted, &options);
+            let found: Vec<Option<DBPinnableSlice<'_>>> = found
+                .into_iter()
+                .collect::<Result<_, _>>()
+                .map_err(|error| self.failed(&error))?;
+            // One allocation for all of them.
+            let len = found.iter().flatten().map(|value| value.len()).sum();
+            let mut all = BytesMut::with_capacity(len);
+            values.extend(found.into_iter().map(|value| {
+                value.map(|value| {
+                    all.extend_from_slice(&value);
+                    all.split().freeze()
+                })
+            }));
+        }
+        Ok(values)
     }
 
     fn scan(
@@ -437,6 +457,17 @@ impl Reader<'_> {
         options.set_iterate_lower_bound(prefix);
         self.db.raw_iterator_opt(options)
     }
+}
+
+/// At most so many bytes an operation takes in RocksDB's batch: what it is, and the two lengths.
+fn encoded_len(op: &Op<'_>) -> usize {
+    const BESIDE: usize = 12;
+    BESIDE
+        + match op {
+            Op::Put { key, value } => key.len() + value.len(),
+            Op::Delete { key } => key.len(),
+            Op::DeleteRange { from, to } => from.len() + to.len(),
+        }
 }
 
 fn copied(slice: DBPinnableSlice<'_>) -> Bytes {

@@ -127,7 +127,7 @@ fn a_block_cannot_write_the_stores_own_keys() {
         let store = StateStore::open(disk, &chain()).unwrap();
         for key in [vec![], vec![0, b'a']] {
             let mut writes = block(1);
-            writes.insert(key.clone(), Bytes::new());
+            writes.push((key.clone(), Bytes::new()));
             let refused = store.commit_block(&writes, b"x");
             assert_eq!(refused, Err(StoreError::ForeignKey { key }));
             assert_eq!(store.get(b"n").unwrap(), None);

@@ -82,9 +82,9 @@ struct Inner {
     alarms: Alarms,
 }
 
-/// What proofs have read is kept up to so many bytes: the branches of a map of a million keys take 4
-/// MB, a bucket and a value that are asked for about 3 kB.
-const WARM_BYTES: usize = 64 << 20;
+/// What blocks and proofs have read and made of the map is kept up to so many bytes: all pages of a map
+/// of a million keys take 160 MB.
+const WARM_BYTES: usize = 192 << 20;
 
 /// One member's cosigning.
 pub(crate) struct Cosigner {
@@ -191,6 +191,11 @@ impl Cosigner {
             Some(certificate) => self.adopt(&certificate),
             None => Ok(()),
         }
+    }
+
+    /// What this node keeps of the map, for blocks and for proofs.
+    pub(crate) fn warm(&self) -> &Warm {
+        &self.warm
     }
 
     /// A block is part of the state. Called in order of height, before the next block is applied:

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use cairn_ledger::checkpoint::{cosign, header_hash};
 use cairn_ledger::genesis::{self, Chain};
 use cairn_ledger::hash::{self, Domain, Hash};
+use cairn_ledger::map::Warm;
 use cairn_ledger::pass::gate::{Gate, GatePolicy, Verdict};
 use cairn_ledger::pass::{PREFIX, Pass};
-use cairn_ledger::state::{MemoryState, Overlay};
+use cairn_ledger::state::MemoryState;
 use cairn_ledger::trust::Trust;
 use cairn_ledger::{base45, canonical, code, map};
 use cairn_proto::v1;
@@ -117,15 +118,15 @@ impl City {
         let map_key = |code: &Hash| map::map_key(code::NAMESPACE, code.as_bytes());
         let pairs = states.iter();
         let pairs = pairs.map(|(code, state)| (map_key(code), canonical::encode(state)));
-        let base = MemoryState::default();
-        let mut overlay = Overlay::new(&base);
-        let root = map::update(&mut overlay, &Hash::ZERO, &pairs.collect())?;
+        let mut state = MemoryState::default();
+        let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, &pairs.collect())?;
+        state.commit(writes);
         let checkpoint = checkpoint(&chain, &root);
         let pass = |code: &Hash| {
             let receipt = v1::MapReceipt {
                 namespace: code::NAMESPACE.to_owned(),
                 key: code.to_bytes(),
-                proof: Some(map::prove(&overlay, &root, &map_key(code))?),
+                proof: Some(map::prove(&state, &root, &map_key(code))?),
                 checkpoint: Some(checkpoint.clone()),
                 epoch_changes: Vec::new(),
             };

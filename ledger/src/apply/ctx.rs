@@ -11,7 +11,7 @@ use super::AUTHOR_NAMESPACE;
 use crate::genesis::Chain;
 use crate::hash::Hash;
 use crate::map;
-use crate::state::{Overlay, StateError, StateRead};
+use crate::state::{Overlay, StateError, StateRead, put_all};
 
 /// The room in which one block's entries are decided.
 #[derive(Debug)]
@@ -53,17 +53,9 @@ impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
         }
     }
 
-    /// The map's values under `namespace` and each of `raws`, in their order, with one read.
-    pub fn map_get_many(
-        &self,
-        namespace: &str,
-        raws: &[[u8; 32]],
-    ) -> Result<Vec<Option<Bytes>>, StateError> {
-        let keys: Vec<Hash> = raws
-            .iter()
-            .map(|raw| map::map_key(namespace, raw))
-            .collect();
-        let mut found = map::get_many(self.state, &keys)?;
+    /// The map's values of many keys, each made with [`map::map_key`], in their order, with one read.
+    pub fn map_get_many(&self, keys: &[Hash]) -> Result<Vec<Option<Bytes>>, StateError> {
+        let mut found = map::get_many(self.state, keys)?;
         if !self.map_changes.is_empty() {
             for (key, slot) in keys.iter().zip(&mut found) {
                 if let Some(value) = self.map_changes.get(key) {
@@ -91,8 +83,14 @@ impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
     /// Sets the map's value under `namespace` and `raw`; a value is never empty, since proofs
     /// tell absence by that.
     pub fn map_put(&mut self, namespace: &str, raw: &[u8], value: Bytes) {
-        assert!(!value.is_empty(), "a rule wrote an empty value");
-        self.map_changes.insert(map::map_key(namespace, raw), value);
+        self.map_put_many(vec![(map::map_key(namespace, raw), value)]);
+    }
+
+    /// Sets the map's values of many keys, each made with [`map::map_key`].
+    pub fn map_put_many(&mut self, changes: Vec<(Hash, Bytes)>) {
+        let sound = changes.iter().all(|(_, value)| !value.is_empty());
+        assert!(sound, "a rule wrote an empty value");
+        put_all(&mut self.map_changes, changes);
     }
 
     /// The registered author with this public key.

@@ -12,7 +12,8 @@ use crate::testing::*;
 use crate::{entry, verify};
 
 fn rooms_of(applied: &Applied) -> Vec<u8> {
-    let mut rooms: Vec<u8> = applied.writes.keys().map(|key| key[0]).collect();
+    let mut rooms: Vec<u8> = applied.writes.iter().map(|(key, _)| key[0]).collect();
+    rooms.sort_unstable();
     rooms.dedup();
     rooms
 }
@@ -63,7 +64,9 @@ fn there_is_no_block_before_genesis_or_after_rules_that_are_unknown() {
     let mut ledger = Ledger::new();
     let nothing = MemoryState::default();
     let proposal = ledger.proposal(vec![]);
-    let applied = apply(&ledger.chain, &nothing, &proposal, 1, &|_| false);
+    let applied = apply(&ledger.chain, &nothing, &ledger.warm, &proposal, 1, &|_| {
+        false
+    });
     assert_eq!(applied, Err(ApplyError::NoGenesis));
 
     let mut header = ledger.tip().header;
@@ -408,7 +411,15 @@ fn admitted_before_spares_the_signatures_and_nothing_else() {
     let ledger = Ledger::new();
     let apply_admitted = |entries: Vec<v1::SignedEntry>| {
         let proposal = ledger.proposal(entries);
-        apply(&ledger.chain, &ledger.state, &proposal, 1, &|_| true).unwrap()
+        apply(
+            &ledger.chain,
+            &ledger.state,
+            &ledger.warm,
+            &proposal,
+            1,
+            &|_| true,
+        )
+        .unwrap()
     };
     let nothing = apply_admitted(vec![]);
     for (what, entry) in malformed(&ledger) {
@@ -424,7 +435,14 @@ fn admitted_before_spares_the_signatures_and_nothing_else() {
         let leaf = entry::leaf_hash(&entry.envelope, &entry.signatures);
         let proposal = ledger.proposal(vec![entry]);
         let not_this = |asked: &Hash| *asked != leaf;
-        let applied = apply(&ledger.chain, &ledger.state, &proposal, 1, &not_this);
+        let applied = apply(
+            &ledger.chain,
+            &ledger.state,
+            &ledger.warm,
+            &proposal,
+            1,
+            &not_this,
+        );
         assert!(applied.unwrap() == nothing, "{what}");
     }
     let good = vec![ledger.evidence(1), ledger.evidence(1), ledger.evidence(2)];
@@ -637,7 +655,14 @@ fn a_read_that_fails_stops_the_block_and_decides_nothing() {
             state: &ledger.state,
             reads_left: Cell::new(reads),
         };
-        match apply(&ledger.chain, &failing, &proposal, 1, &|_| false) {
+        match apply(
+            &ledger.chain,
+            &failing,
+            &Warm::new(0),
+            &proposal,
+            1,
+            &|_| false,
+        ) {
             Ok(applied) => {
                 assert_eq!(applied, expected);
                 fewest = Some(reads);
@@ -729,7 +754,7 @@ fn split(state: &MemoryState) -> (MemoryState, Writes) {
     for (at, (key, value)) in state.pairs().iter().enumerate() {
         if at % 2 == 0 {
             below.commit(Writes::from([(key.clone(), Bytes::from_static(b"old"))]));
-            above.insert(key.clone(), value.clone());
+            above.push((key.clone(), value.clone()));
         } else {
             below.commit(Writes::from([(key.clone(), value.clone())]));
         }
@@ -761,7 +786,7 @@ proptest! {
                 let header = header_at(&ledger.state, tip.header.height).unwrap().unwrap();
                 proposal.certificate = Some(ledger.certificate(header, &[1, 2, 3]));
             }
-            let applied = apply(&ledger.chain, &ledger.state, &proposal, *term, &|_| false).unwrap();
+            let applied = apply(&ledger.chain, &ledger.state, &ledger.warm, &proposal, *term, &|_| false).unwrap();
             // A node that admitted the good ones before, on a state that is held otherwise.
             let good = |leaf: &Hash| {
                 proposal.entries.iter().any(|signed| {
@@ -771,7 +796,7 @@ proptest! {
             let (below, above) = split(&ledger.state);
             let mut elsewhere = Overlay::new(&below);
             elsewhere.extend(above);
-            let there = apply(&ledger.chain, &elsewhere, &proposal, *term, &good).unwrap();
+            let there = apply(&ledger.chain, &elsewhere, &Warm::new(0), &proposal, *term, &good).unwrap();
             prop_assert!(there == applied);
             ledger.commit(applied);
         }
@@ -781,7 +806,7 @@ proptest! {
             let block = read_block(&ledger.state, height).unwrap().unwrap();
             let header: v1::Header = canonical::decode(&block.header).unwrap();
             if let Some(proposal) = &block.proposal {
-                let again = apply(&replayed.chain, &replayed.state, proposal, header.term, &|_| false);
+                let again = apply(&replayed.chain, &replayed.state, &replayed.warm, proposal, header.term, &|_| false);
                 let again = again.unwrap();
                 prop_assert_eq!(&again.header_bytes, &block.header);
                 prop_assert_eq!(&again.outcomes, &block.outcomes);

@@ -10,7 +10,6 @@ use cairn_proto::v1;
 use prost::Message;
 
 use super::NAMESPACE;
-use crate::apply::Ctx;
 use crate::canonical::{self, CanonicalError};
 use crate::hash::{Domain, Hash};
 use crate::state::{StateError, StateRead};
@@ -35,15 +34,14 @@ fn key(of_map: &Hash, sequence: u64) -> Vec<u8> {
     )
 }
 
-/// Keeps the state that `code` had under `sequence` and has no more.
-pub(super) fn keep<S: StateRead + ?Sized>(
-    ctx: &mut Ctx<'_, '_, S>,
-    code: &[u8; 32],
+/// What keeps the state that a code had under `sequence` and has no more; `of_map` is the code's key in
+/// the map.
+pub(super) fn record(
+    of_map: &Hash,
     sequence: u64,
     replaced: &v1::ReplacedState,
-) {
-    let key = key(&map::map_key(NAMESPACE, code), sequence);
-    ctx.state.put(key, canonical::encode(replaced));
+) -> (Vec<u8>, Bytes) {
+    (key(of_map, sequence), canonical::encode(replaced))
 }
 
 /// At most `limit` states that `code` had before the one with the sequence `below`, which it has or

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::state::Writes;
 use crate::testing::*;
 
 const SECRET: [u8; 32] = [7; 32];
@@ -21,9 +20,9 @@ fn grown() -> (Ledger, CertifiedCheckpoint) {
     (ledger, certified)
 }
 
-fn with(pairs: &Writes) -> MemoryState {
+fn with(pairs: &BTreeMap<Vec<u8>, Bytes>) -> MemoryState {
     let mut state = MemoryState::default();
-    state.commit(pairs.clone());
+    state.commit(pairs.clone().into_iter().collect());
     state
 }
 

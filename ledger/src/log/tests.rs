@@ -296,7 +296,7 @@ fn a_missing_or_short_tile_is_corruption() {
                 Some(len) => pairs.insert(key.clone(), tile.slice(..len)),
             };
             let mut state = MemoryState::default();
-            state.commit(pairs);
+            state.commit(pairs.into_iter().collect());
             let mut failed = 0;
             for index in 0..300 {
                 match inclusion_proof(&state, &TREE, index, 300) {

@@ -5,7 +5,9 @@
 //! missing and none besides. Pages and values are walked side by side in the order of their keys, so
 //! memory does not grow with the map.
 
-use super::page::{Branch, Leaf, Page, Place, WIDTH, root_of_leaves};
+use bytes::Bytes;
+
+use super::page::{Leaf, Place, StoredBranch, WIDTH, root_of_leaves};
 use super::value_hash;
 use crate::hash::Hash;
 use crate::rooms;
@@ -20,9 +22,12 @@ pub fn check<S: StateRead + ?Sized>(state: &S, root: &Hash) -> Result<u64, State
     if *root != Hash::ZERO {
         check_page(state, &Place::ROOT, root, &mut values)?;
     }
-    match values.next()? {
+    match values.next_if(|_| true)? {
         None => Ok(values.taken),
-        Some((key, _)) => Err(corrupt(&key, "a value that the map does not have")),
+        Some(leaf) => {
+            let detail = "a value that the map does not have";
+            Err(corrupt(leaf.key.as_bytes(), detail))
+        }
     }
 }
 
@@ -32,16 +37,11 @@ fn check_page<S: StateRead + ?Sized>(
     expected: &Hash,
     values: &mut Values<'_, S>,
 ) -> Result<(), StateError> {
-    let stored = state.get(&place.state_key())?;
-    let branch: Branch = match Page::read(place, stored)? {
-        Page::Bucket(leaves) => {
-            place.expect(expected, &root_of_leaves(&leaves, place.depth))?;
-            return leaves.iter().try_for_each(|leaf| values.expect(leaf));
-        }
-        Page::Branch(stored) => stored.open(),
+    let Some(stored) = state.get(&place.state_key())? else {
+        let leaves = values.below(place)?;
+        return place.expect(expected, &root_of_leaves(&leaves, place.depth));
     };
-    branch.check(place)?;
-    place.expect(expected, &branch.root())?;
+    let branch = StoredBranch::read(place, stored, expected)?.open();
     for slot in 0..WIDTH {
         let hash = branch.slot(slot);
         if hash != Hash::ZERO {
@@ -61,7 +61,7 @@ fn corrupt(key: &[u8], detail: &str) -> StateError {
 /// All values in the order of their keys.
 struct Values<'a, S: ?Sized> {
     state: &'a S,
-    portion: std::vec::IntoIter<(bytes::Bytes, bytes::Bytes)>,
+    portion: std::iter::Peekable<std::vec::IntoIter<(Bytes, Bytes)>>,
     from: Option<Vec<u8>>,
     taken: u64,
 }
@@ -70,15 +70,25 @@ impl<'a, S: StateRead + ?Sized> Values<'a, S> {
     fn new(state: &'a S) -> Self {
         Self {
             state,
-            portion: Vec::new().into_iter(),
+            portion: Vec::new().into_iter().peekable(),
             from: Some(vec![rooms::MAP_VALUE]),
             taken: 0,
         }
     }
 
-    /// The next key, without its room, and the hash of its value.
-    fn next(&mut self) -> Result<Option<(Vec<u8>, Hash)>, StateError> {
-        if self.portion.len() == 0
+    /// The leaves of the bucket at `place`.
+    fn below(&mut self, place: &Place) -> Result<Vec<Leaf>, StateError> {
+        let mut leaves = Vec::new();
+        while let Some(leaf) = self.next_if(|key| place.holds(key))? {
+            leaves.push(leaf);
+            place.fits_bucket(&leaves)?;
+        }
+        Ok(leaves)
+    }
+
+    /// The next leaf, if its key is one that is `wanted`.
+    fn next_if(&mut self, wanted: impl Fn(&Hash) -> bool) -> Result<Option<Leaf>, StateError> {
+        if self.portion.peek().is_none()
             && let Some(from) = self.from.take()
         {
             let portion = self.state.scan(&[rooms::MAP_VALUE], &from, PORTION)?;
@@ -87,22 +97,18 @@ impl<'a, S: StateRead + ?Sized> Values<'a, S> {
             {
                 self.from = Some([last, &[0][..]].concat());
             }
-            self.portion = portion.into_iter();
+            self.portion = portion.into_iter().peekable();
         }
-        let Some((key, value)) = self.portion.next() else {
+        let Some((key, value)) = self.portion.peek() else {
             return Ok(None);
         };
-        self.taken += 1;
-        Ok(Some((key[1..].to_vec(), value_hash(&value))))
-    }
-
-    fn expect(&mut self, leaf: &Leaf) -> Result<(), StateError> {
-        match self.next()? {
-            Some((key, hash)) if key == leaf.key.as_bytes() && hash == leaf.value_hash => Ok(()),
-            _ => Err(corrupt(
-                leaf.key.as_bytes(),
-                "missing, or not what the map names",
-            )),
+        let key = Hash::from_slice(&key[1..]).ok_or_else(|| corrupt(&key[1..], "no key"))?;
+        if !wanted(&key) {
+            return Ok(None);
         }
+        let value_hash = value_hash(value);
+        self.portion.next();
+        self.taken += 1;
+        Ok(Some(Leaf { key, value_hash }))
     }
 }

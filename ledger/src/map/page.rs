@@ -1,37 +1,35 @@
 //! Pages: how the trie lies in the state. Not consensus: only hashes are.
 //!
 //! A page stands at a depth that is a multiple of four and holds all below its prefix, in one of
-//! two forms. With at most [`MAX_LEAVES`] leaves it is a *bucket*: the leaves themselves. With more
-//! it is a *branch*: the hashes of its sixteen subtrees four levels down, each of which is a page
-//! again unless it is empty, and the hashes between, so that a proof copies where it would hash.
-//! Since nothing is deleted, which form a page has depends on the pairs alone.
+//! two forms. With at most [`MAX_LEAVES`] leaves it is a *bucket*, and is not stored: its leaves are
+//! the map's values, which lie side by side in the order of their keys. With more it is a *branch*:
+//! the hashes of its sixteen subtrees four levels down, each of which is a page again unless it is
+//! empty, and the hashes between, so that a proof copies where it would hash. Since nothing is
+//! deleted, which form a page has depends on the pairs alone.
 //!
 //! Key: room ‖ depth (1 byte) ‖ the first `depth` bits of the keys below, in whole bytes with zeros
 //! behind. Depth first, so that the sixteen children of a branch lie side by side.
 //!
-//! Bucket: 0 ‖ for each leaf, ascending: key (32) ‖ value hash (32).
-//! Branch: 1 ‖ bitmap (4 bytes) ‖ hashes (32 each). Bit i of the bitmap, the first the most
+//! Branch: bitmap (4 bytes) ‖ hashes (32 each). Bit i of the bitmap, the first the most
 //! significant, is set where hash i is not empty; hash 1 is the page's own and not stored (nor is
 //! there a hash 0), the halves of i are 2i and 2i + 1, and the subtrees are 16 to 31.
 
 use bytes::Bytes;
 
-use super::{Hash, KEY_BITS, bit, join, leaf_hash, node_hash, shared_bits};
+use super::{Hash, KEY_BITS, bit, join, leaf_hash, node_hash, shared_bits, value_hash};
 use crate::rooms;
-use crate::state::StateError;
+use crate::state::{StateError, StateRead};
 
-/// Leaves in a bucket: about 2 kB when full. With 1,000,000 keys, 16 meant 99,000 pages to read and
-/// write for 100,000 changes, 32 and 64 meant 56,000; more also means more hashing for one proof.
+/// Leaves in a bucket. With 1,000,000 keys 16 meant 99,000 pages to change for 100,000 changes, 32 and
+/// 64 meant 56,000; more also means more values to read and hash for one proof.
 pub(super) const MAX_LEAVES: usize = 32;
 /// Levels of the trie that a branch spans.
 pub(super) const SPAN: usize = 4;
 /// Subtrees of a branch.
 pub(super) const WIDTH: usize = 1 << SPAN;
 
-const BUCKET: u8 = 0;
-const BRANCH: u8 = 1;
 /// Bytes before the hashes of a branch.
-const BRANCH_HEAD: usize = 5;
+const BRANCH_HEAD: usize = 4;
 
 /// A leaf: a key, and the hash of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,10 +81,38 @@ impl Place {
         })
     }
 
-    /// The page's key in the state.
+    /// The key in the state of the branch here.
     pub(super) fn state_key(&self) -> Vec<u8> {
         let prefix = &self.prefix.0[..self.depth.div_ceil(8)];
         rooms::key(rooms::MAP_PAGE, &[&[self.depth as u8], prefix])
+    }
+
+    /// Whether `key` belongs here.
+    pub(super) fn holds(&self, key: &Hash) -> bool {
+        shared_bits(key, &self.prefix) >= self.depth
+    }
+
+    /// The leaves of the bucket here: values that lie side by side.
+    pub(super) fn leaves<S: StateRead + ?Sized>(&self, state: &S) -> Result<Vec<Leaf>, StateError> {
+        let room = |depth: usize| rooms::key(rooms::MAP_VALUE, &[&self.prefix.0[..depth]]);
+        let (prefix, from) = (room(self.depth / 8), room(self.depth.div_ceil(8)));
+        let values = state.scan(&prefix, &from, MAX_LEAVES + 1)?;
+        let leaf = |(key, value): &(Bytes, Bytes)| {
+            let key = Hash::from_slice(&key[1..]).filter(|key| self.holds(key))?;
+            let value_hash = value_hash(value);
+            Some(Leaf { key, value_hash })
+        };
+        let leaves: Vec<Leaf> = values.iter().map_while(leaf).collect();
+        self.fits_bucket(&leaves)?;
+        Ok(leaves)
+    }
+
+    /// That so many leaves need no branch.
+    pub(super) fn fits_bucket(&self, leaves: &[Leaf]) -> Result<(), StateError> {
+        match leaves.len() <= MAX_LEAVES {
+            true => Ok(()),
+            false => Err(self.corrupt("the page is missing")),
+        }
     }
 
     /// That the subtree here has the hash that its parent, or the root, has for it.
@@ -105,74 +131,6 @@ impl Place {
     }
 }
 
-/// A page as it was read.
-#[derive(Debug)]
-pub(super) enum Page {
-    /// All leaves below, ascending.
-    Bucket(Vec<Leaf>),
-    /// The hashes of the subtrees below.
-    Branch(StoredBranch),
-}
-
-impl Page {
-    /// The page at `place` from what the state has there. Its hashes are still to be checked.
-    pub(super) fn read(place: &Place, stored: Option<Bytes>) -> Result<Page, StateError> {
-        let stored = stored.ok_or_else(|| place.corrupt("the page is missing"))?;
-        Page::decode(stored)
-            .filter(|page| page.fits(place))
-            .ok_or_else(|| place.corrupt("this is not a page of this place"))
-    }
-
-    /// Whether recursions over the page end within the bits of a key.
-    fn fits(&self, place: &Place) -> bool {
-        match self {
-            Page::Bucket(leaves) => [leaves.first(), leaves.last()]
-                .iter()
-                .flatten()
-                .all(|leaf| shared_bits(&leaf.key, &place.prefix) >= place.depth),
-            Page::Branch(_) => place.depth + SPAN < KEY_BITS,
-        }
-    }
-
-    fn decode(stored: Bytes) -> Option<Page> {
-        let (form, rest) = stored.split_first()?;
-        match *form {
-            BUCKET => decode_bucket(rest).map(Page::Bucket),
-            BRANCH => StoredBranch::decode(stored).map(Page::Branch),
-            _ => None,
-        }
-    }
-}
-
-/// A bucket as the state keeps it.
-pub(super) fn encode_bucket(leaves: &[Leaf]) -> Bytes {
-    let mut bytes = Vec::with_capacity(1 + 64 * leaves.len());
-    bytes.push(BUCKET);
-    for leaf in leaves {
-        bytes.extend_from_slice(leaf.key.as_bytes());
-        bytes.extend_from_slice(leaf.value_hash.as_bytes());
-    }
-    bytes.into()
-}
-
-fn decode_bucket(bytes: &[u8]) -> Option<Vec<Leaf>> {
-    let (hashes, []) = bytes.as_chunks::<32>() else {
-        return None;
-    };
-    let (pairs, []) = hashes.as_chunks::<2>() else {
-        return None;
-    };
-    let leaves: Vec<Leaf> = pairs
-        .iter()
-        .map(|[key, value_hash]| Leaf {
-            key: Hash(*key),
-            value_hash: Hash(*value_hash),
-        })
-        .collect();
-    let ascending = leaves.is_sorted_by(|a, b| a.key < b.key);
-    (ascending && leaves.len() <= MAX_LEAVES).then_some(leaves)
-}
-
 /// A branch as the state keeps it: a proof needs only some of its hashes.
 #[derive(Debug, Clone)]
 pub(super) struct StoredBranch {
@@ -181,16 +139,32 @@ pub(super) struct StoredBranch {
 }
 
 impl StoredBranch {
+    /// What the state has at `place`, if every hash in it is that of its halves, and the whole has the
+    /// hash `expected`.
+    pub(super) fn read(
+        place: &Place,
+        stored: Bytes,
+        expected: &Hash,
+    ) -> Result<StoredBranch, StateError> {
+        // Recursions end within the bits of a key.
+        let decoded = StoredBranch::decode(stored).filter(|_| place.depth + SPAN < KEY_BITS);
+        let stored = decoded.ok_or_else(|| place.corrupt("this is not a page of this place"))?;
+        let branch = stored.open();
+        place.expect(expected, &branch.root())?;
+        branch.check(place)?;
+        Ok(stored)
+    }
+
     fn decode(stored: Bytes) -> Option<StoredBranch> {
-        let (bitmap, hashes) = stored.get(1..)?.split_first_chunk::<4>()?;
+        let (bitmap, hashes) = stored.split_first_chunk::<BRANCH_HEAD>()?;
         let bitmap = u32::from_be_bytes(*bitmap);
         let whole = hashes.len() == 32 * bitmap.count_ones() as usize;
         (whole && bitmap >> 30 == 0).then_some(StoredBranch { bitmap, stored })
     }
 
-    /// Bytes that it takes.
-    pub(super) fn len(&self) -> usize {
-        self.stored.len()
+    /// As the state keeps it.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.stored
     }
 
     /// The hash at a place from 2 on: see the page format.
@@ -245,30 +219,19 @@ impl Branch {
         self.hashes[WIDTH + slot]
     }
 
-    /// Replaces the hashes of some subtrees. First the old hashes on their ways are checked, up to
-    /// the whole; those beside them are bound by these.
-    pub(super) fn replace(
-        &mut self,
-        place: &Place,
-        changed: &[(usize, Hash)],
-    ) -> Result<(), StateError> {
+    /// Replaces the hashes of some subtrees.
+    pub(super) fn replace(&mut self, changed: &[(usize, Hash)]) {
         let mut touched = [false; 2 * WIDTH];
-        for (slot, _) in changed {
+        for (slot, hash) in changed {
             touched[WIDTH + slot] = true;
+            self.hashes[WIDTH + slot] = *hash;
         }
         for at in (1..WIDTH).rev() {
             touched[at] = touched[2 * at] || touched[2 * at + 1];
             if touched[at] {
-                place.expect(&self.hashes[at], &self.joined(at))?;
+                self.hashes[at] = self.joined(at);
             }
         }
-        for (slot, hash) in changed {
-            self.hashes[WIDTH + slot] = *hash;
-        }
-        for at in (1..WIDTH).rev().filter(|at| touched[*at]) {
-            self.hashes[at] = self.joined(at);
-        }
-        Ok(())
     }
 
     fn joined(&self, at: usize) -> Hash {
@@ -276,23 +239,26 @@ impl Branch {
     }
 
     /// That every hash here is the one of its halves.
-    pub(super) fn check(&self, place: &Place) -> Result<(), StateError> {
+    fn check(&self, place: &Place) -> Result<(), StateError> {
         (1..WIDTH).try_for_each(|at| place.expect(&self.hashes[at], &self.joined(at)))
     }
 
-    /// As the state keeps it.
-    pub(super) fn encode(&self) -> Bytes {
+    /// To be kept.
+    pub(super) fn store(&self) -> StoredBranch {
         let mut bytes = Vec::with_capacity(BRANCH_HEAD + 32 * (2 * WIDTH - 2));
         let mut bitmap = 0u32;
-        bytes.extend_from_slice(&[BRANCH, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[0; BRANCH_HEAD]);
         for (at, hash) in self.hashes.iter().enumerate().skip(2) {
             if *hash != Hash::ZERO {
                 bitmap |= 0x8000_0000 >> at;
                 bytes.extend_from_slice(hash.as_bytes());
             }
         }
-        bytes[1..BRANCH_HEAD].copy_from_slice(&bitmap.to_be_bytes());
-        bytes.into()
+        bytes[..BRANCH_HEAD].copy_from_slice(&bitmap.to_be_bytes());
+        StoredBranch {
+            bitmap,
+            stored: bytes.into(),
+        }
     }
 }
 

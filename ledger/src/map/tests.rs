@@ -11,8 +11,7 @@ use prost::Message;
 
 use super::page::{MAX_LEAVES, Place};
 use super::*;
-use crate::rooms;
-use crate::state::{MemoryState, Overlay, StateError, StateRead};
+use crate::state::{MemoryState, Overlay, StateError, Writes};
 
 type Pairs = BTreeMap<Hash, Bytes>;
 
@@ -21,9 +20,9 @@ fn grown(batches: &[Pairs]) -> (MemoryState, Hash) {
     let mut state = MemoryState::default();
     let mut root = Hash::ZERO;
     for batch in batches {
-        let mut overlay = Overlay::new(&state);
-        root = update(&mut overlay, &root, batch).unwrap();
-        state.commit(overlay.into_writes());
+        let writes;
+        (root, writes) = update(&state, &Warm::new(0), &root, batch).unwrap();
+        state.commit(writes);
     }
     (state, root)
 }
@@ -105,6 +104,29 @@ proptest! {
     }
 
     #[test]
+    fn what_is_kept_warm_changes_no_root_and_no_page(
+        batches in prop::collection::vec(pairs(80), 1..6),
+        bytes in prop_oneof![Just(100_000usize), Just(16 << 20)],
+        proofs in prop::collection::vec(keys(), 4),
+    ) {
+        let (warm, cold) = (Warm::new(bytes), Warm::new(0));
+        let mut state = MemoryState::default();
+        let mut root = Hash::ZERO;
+        for batch in &batches {
+            // Some of the pages are kept by a proof.
+            for key in batch.keys().take(4).chain(&proofs) {
+                prop_assert_eq!(warm.prove(&state, &root, key), prove(&state, &root, key));
+            }
+            let updated = update(&state, &warm, &root, batch).unwrap();
+            prop_assert_eq!(&updated, &update(&state, &cold, &root, batch).unwrap());
+            // An update that is not taken spoils nothing.
+            prop_assert_eq!(&updated, &update(&state, &warm, &root, batch).unwrap());
+            state.commit(updated.1);
+            root = updated.0;
+        }
+    }
+
+    #[test]
     fn values_and_absences_verify(all in pairs(120), absent in prop::collection::vec(keys(), 20)) {
         let (state, root) = grown(std::slice::from_ref(&all));
         for (key, value) in &all {
@@ -143,7 +165,7 @@ proptest! {
         let root = node_hash(&Hash::ZERO, &Hash::ZERO);
         let key = map_key("test", &[form]);
         prop_assert!(prove(&state, &root, &key).is_err());
-        prop_assert!(update(&mut Overlay::new(&state), &root, &hashed(3)).is_err());
+        prop_assert!(update(&state, &Warm::new(0), &root, &hashed(3)).is_err());
     }
 
     #[test]
@@ -171,9 +193,10 @@ fn a_thousand_hashed_keys_prove_and_are_overwritten() {
         .step_by(7)
         .map(|k| (*k, Bytes::from_static(b"new")))
         .collect();
+    let (root, writes) = update(&state, &Warm::new(0), &old_root, &changes).unwrap();
+    // Read through an overlay, before the block is committed.
     let mut overlay = Overlay::new(&state);
-    let root = update(&mut overlay, &old_root, &changes).unwrap();
-    // The overlay is read through, before the block is committed.
+    overlay.extend(writes);
     for key in changes.keys() {
         let proof = prove(&overlay, &root, key).unwrap();
         assert_eq!(
@@ -396,7 +419,7 @@ fn a_damaged_page_or_value_is_corruption_and_never_an_absence() {
                 Some(with) => pairs.insert(damaged.clone(), with),
             };
             let mut state = MemoryState::default();
-            state.commit(pairs);
+            state.commit(pairs.into_iter().collect());
             let mut noticed = 0;
             for (key, value) in &all {
                 match prove(&state, &root, key) {
@@ -408,9 +431,8 @@ fn a_damaged_page_or_value_is_corruption_and_never_an_absence() {
                 }
             }
             assert!(noticed > 0);
-            // An update that passes every page notices every damaged one.
-            let updated = update(&mut Overlay::new(&state), &root, &all);
-            assert_eq!(updated.is_err(), damaged[0] == rooms::MAP_PAGE);
+            // An update that passes every page notices every damaged one, and every damaged value.
+            assert!(update(&state, &Warm::new(0), &root, &all).is_err());
         }
     }
 }
@@ -425,10 +447,8 @@ fn flip_last_bit(bytes: &Bytes) -> Bytes {
 fn an_update_without_changes_reads_and_writes_nothing() {
     let state = MemoryState::default();
     let root = value_hash(b"a root whose pages are not there");
-    let mut overlay = Overlay::new(&state);
-    assert_eq!(update(&mut overlay, &root, &Pairs::new()), Ok(root));
-    assert!(overlay.into_writes().is_empty());
-    let mut overlay = Overlay::new(&state);
-    assert!(update(&mut overlay, &root, &hashed(1)).is_err());
-    assert_eq!(overlay.scan(b"", b"", 9).unwrap(), vec![]);
+    let warm = Warm::new(0);
+    let nothing = Ok((root, Writes::new()));
+    assert_eq!(update(&state, &warm, &root, &Pairs::new()), nothing);
+    assert!(update(&state, &warm, &root, &hashed(1)).is_err());
 }

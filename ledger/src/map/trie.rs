@@ -1,19 +1,20 @@
 //! Reading and updating the map: a sorted batch in one pass.
 //!
-//! Each page on the way of the batch is read once and written once; the children of a branch that
-//! the batch touches are read together. A block's changes therefore belong into one batch.
+//! Each page on the way of the batch is read once, unless a batch before has left it warm, and each
+//! branch is written once; the children of a branch that the batch touches are read together. A block's changes
+//! therefore belong into one batch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::page::{
-    Branch, Leaf, MAX_LEAVES, Page, Place, WIDTH, encode_bucket, root_of_leaves, split_at_bit,
-};
-use super::{node_hash, value_hash};
+use super::page::{Branch, Leaf, MAX_LEAVES, Place, SPAN, WIDTH};
+use super::value_hash;
+use super::warm::{Bucket, Kept, Warm};
 use crate::hash::Hash;
 use crate::rooms;
-use crate::state::{Overlay, StateError, StateRead};
+use crate::state::{StateError, StateRead, Writes};
 
 /// The value of `key`.
 pub fn get<S: StateRead + ?Sized>(state: &S, key: &Hash) -> Result<Option<Bytes>, StateError> {
@@ -36,13 +37,16 @@ pub fn get_many<S: StateRead + ?Sized>(
     Ok(values)
 }
 
-/// Inserts or replaces the values of `changes` in the map with `old_root`, and returns the new
-/// root. Values must not be empty: there would be no proof of them.
+/// Inserts or replaces the values of `changes` in the map with `old_root`; the new root, and what
+/// is to be written. Values must not be empty: there would be no proof of them.
+///
+/// `warm` is what updates and proofs before have read; what this one makes is kept there too.
 pub fn update<S: StateRead + ?Sized>(
-    state: &mut Overlay<'_, S>,
+    state: &S,
+    warm: &Warm,
     old_root: &Hash,
     changes: &BTreeMap<Hash, Bytes>,
-) -> Result<Hash, StateError> {
+) -> Result<(Hash, Writes), StateError> {
     let leaves: Vec<Leaf> = changes
         .iter()
         .map(|(key, value)| {
@@ -53,111 +57,113 @@ pub fn update<S: StateRead + ?Sized>(
             }
         })
         .collect();
-    if leaves.is_empty() {
-        return Ok(*old_root);
-    }
-    let root = if *old_root == Hash::ZERO {
-        build(state, &Place::ROOT, &leaves)
+    let mut pages = Pages {
+        warm,
+        branches: Vec::new(),
+    };
+    let root = if leaves.is_empty() {
+        *old_root
+    } else if *old_root == Hash::ZERO {
+        pages.build(&Place::ROOT, &leaves)
     } else {
-        let stored = state.get(&Place::ROOT.state_key())?;
-        let page = Page::read(&Place::ROOT, stored)?;
-        change(state, &Place::ROOT, page, old_root, &leaves)?
+        let mut page = warm.take(state, &[(Place::ROOT, *old_root)])?;
+        match page.pop() {
+            Some(page) => pages.change(state, &Place::ROOT, page, &leaves)?,
+            None => pages.build(&Place::ROOT, &leaves),
+        }
     };
-    for (key, value) in changes {
-        state.put(value_key(key), value.clone());
-    }
-    Ok(root)
+    // As they lie in the state: that is where inserting them is fast.
+    let mut writes: Writes = pages.branches.into_iter().flatten().collect();
+    writes.extend(
+        changes
+            .iter()
+            .map(|(key, value)| (value_key(key), value.clone())),
+    );
+    Ok((root, writes))
 }
 
-/// Brings `changes`, which all belong below `place`, into the `page` there, whose subtree must have
-/// the hash `expected`.
-fn change<S: StateRead + ?Sized>(
-    state: &mut Overlay<'_, S>,
-    place: &Place,
-    page: Page,
-    expected: &Hash,
-    changes: &[Leaf],
-) -> Result<Hash, StateError> {
-    let mut branch = match page {
-        Page::Bucket(leaves) => return change_bucket(state, place, &leaves, expected, changes),
-        Page::Branch(branch) => branch.open(),
-    };
-    place.expect(expected, &branch.root())?;
-    let groups = groups(place, changes);
-    let keys: Vec<Vec<u8>> = groups
-        .iter()
-        .filter(|(slot, _)| branch.slot(*slot) != Hash::ZERO)
-        .map(|(slot, _)| place.child(*slot).state_key())
-        .collect();
-    let mut stored = state.multi_get(&keys)?.into_iter();
-    let mut changed = Vec::with_capacity(groups.len());
-    for (slot, group) in groups {
-        let child = place.child(slot);
-        let hash = match branch.slot(slot) {
-            Hash::ZERO => build(state, &child, group),
-            expected => {
-                let page = Page::read(&child, stored.next().flatten())?;
-                change(state, &child, page, &expected, group)?
-            }
+/// The pages that an update makes.
+struct Pages<'w> {
+    warm: &'w Warm,
+    /// By depth, and there from left to right.
+    branches: Vec<Writes>,
+}
+
+impl Pages<'_> {
+    /// Brings `changes`, which all belong below `place`, into the `page` there; the new hash of its
+    /// subtree.
+    fn change<S: StateRead + ?Sized>(
+        &mut self,
+        state: &S,
+        place: &Place,
+        page: Kept,
+        changes: &[Leaf],
+    ) -> Result<Hash, StateError> {
+        let stored = match page {
+            Kept::Bucket(bucket) => return Ok(self.change_bucket(place, bucket, changes)),
+            Kept::Branch(stored) => stored,
         };
-        changed.push((slot, hash));
+        let mut branch = stored.open();
+        let groups = groups(place, changes);
+        let there: Vec<(Place, Hash)> = groups
+            .iter()
+            .map(|(slot, _)| (place.child(*slot), branch.slot(*slot)))
+            .filter(|(_, hash)| *hash != Hash::ZERO)
+            .collect();
+        let mut children = self.warm.take(state, &there)?.into_iter();
+        let mut changed = Vec::with_capacity(groups.len());
+        for (slot, group) in groups {
+            let child = place.child(slot);
+            let is_empty = branch.slot(slot) == Hash::ZERO;
+            let page = (!is_empty).then(|| children.next()).flatten();
+            let hash = match page {
+                None => self.build(&child, group),
+                Some(page) => self.change(state, &child, page, group)?,
+            };
+            changed.push((slot, hash));
+        }
+        branch.replace(&changed);
+        Ok(self.put_branch(place, &branch))
     }
-    branch.replace(place, &changed)?;
-    state.put(place.state_key(), branch.encode());
-    Ok(branch.root())
-}
 
-fn change_bucket<S: StateRead + ?Sized>(
-    state: &mut Overlay<'_, S>,
-    place: &Place,
-    leaves: &[Leaf],
-    expected: &Hash,
-    changes: &[Leaf],
-) -> Result<Hash, StateError> {
-    let merged = merge(leaves, changes);
-    if merged.len() > MAX_LEAVES {
-        place.expect(expected, &root_of_leaves(leaves, place.depth))?;
-        return Ok(build(state, place, &merged));
+    fn change_bucket(&mut self, place: &Place, bucket: Arc<Bucket>, changes: &[Leaf]) -> Hash {
+        // A proof may be looking at it.
+        let mut bucket = Arc::unwrap_or_clone(bucket);
+        if bucket.replace(changes, place.depth) {
+            return self.keep_bucket(bucket);
+        }
+        self.build(place, &merge(bucket.leaves(), changes))
     }
-    let (old, new) = roots_of_both(leaves, &merged, changes, place.depth);
-    place.expect(expected, &old)?;
-    state.put(place.state_key(), encode_bucket(&merged));
-    Ok(new)
-}
 
-/// The hashes of a subtree before and after `changes`, hashing once what they leave alone.
-fn roots_of_both(old: &[Leaf], new: &[Leaf], changes: &[Leaf], depth: usize) -> (Hash, Hash) {
-    if changes.is_empty() {
-        let same = root_of_leaves(old, depth);
-        return (same, same);
+    /// Makes the pages of a subtree that holds exactly `leaves`.
+    fn build(&mut self, place: &Place, leaves: &[Leaf]) -> Hash {
+        if leaves.len() <= MAX_LEAVES {
+            return self.keep_bucket(Bucket::new(leaves.to_vec(), place.depth));
+        }
+        let mut slots = [Hash::ZERO; WIDTH];
+        for (slot, group) in groups(place, leaves) {
+            slots[slot] = self.build(&place.child(slot), group);
+        }
+        self.put_branch(place, &Branch::new(slots))
     }
-    if old.len() < 2 {
-        return (root_of_leaves(old, depth), root_of_leaves(new, depth));
-    }
-    let (old, new) = (split_at_bit(old, depth), split_at_bit(new, depth));
-    let changes = split_at_bit(changes, depth);
-    let left = roots_of_both(old.0, new.0, changes.0, depth + 1);
-    let right = roots_of_both(old.1, new.1, changes.1, depth + 1);
-    (node_hash(&left.0, &right.0), node_hash(&left.1, &right.1))
-}
 
-/// Writes the pages of a subtree that holds exactly `leaves`.
-fn build<S: StateRead + ?Sized>(
-    state: &mut Overlay<'_, S>,
-    place: &Place,
-    leaves: &[Leaf],
-) -> Hash {
-    if leaves.len() <= MAX_LEAVES {
-        state.put(place.state_key(), encode_bucket(leaves));
-        return root_of_leaves(leaves, place.depth);
+    fn put_branch(&mut self, place: &Place, branch: &Branch) -> Hash {
+        let stored = branch.store();
+        let level = place.depth / SPAN;
+        if self.branches.len() <= level {
+            self.branches.resize_with(level + 1, Writes::new);
+        }
+        self.branches[level].push((place.state_key(), stored.bytes().clone()));
+        self.warm.keep_page(branch.root(), Kept::Branch(stored));
+        branch.root()
     }
-    let mut slots = [Hash::ZERO; WIDTH];
-    for (slot, group) in groups(place, leaves) {
-        slots[slot] = build(state, &place.child(slot), group);
+
+    /// The values are all that is stored of a bucket.
+    fn keep_bucket(&self, bucket: Bucket) -> Hash {
+        let hash = bucket.hash(bucket.root());
+        self.warm.keep_page(hash, Kept::Bucket(bucket.into()));
+        hash
     }
-    let branch = Branch::new(slots);
-    state.put(place.state_key(), branch.encode());
-    branch.root()
 }
 
 /// Sorted leaves by the subtree of the branch at `place` that they belong to.

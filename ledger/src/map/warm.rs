@@ -1,9 +1,10 @@
-//! What proofs have read of a map, kept for the proofs after them.
+//! What updates and proofs have read and made of a map, kept for those after them.
 //!
 //! What holds here: pages are kept by the hash of their subtree and values by their own hash, so what
 //! is kept is true of every state that has that hash, and never has to be thrown away because a block
-//! came; nothing is kept, or given away, before it was found to have that hash. What stays out: the
-//! way through the pages (`proof`).
+//! came; nothing is kept, or given away, before it was found to have that hash. A page that an update
+//! replaces goes, so that what is kept does not grow with the blocks. What stays out: the way through
+//! the pages (`proof`, `trie`).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -12,11 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::page::{Leaf, Page, Place, StoredBranch, split_at_bit};
+use super::page::{Leaf, Place, StoredBranch, split_at_bit};
 use super::{get, node_hash, value_hash};
 use crate::hash::Hash;
 use crate::state::{StateError, StateRead};
 
+/// Parts, each with a lock of its own and its share of the bytes.
+const PARTS: usize = 64;
 /// Longer values are read anew each time.
 const MAX_VALUE: usize = 1 << 10;
 /// About what a kept page or value takes beside its bytes.
@@ -25,18 +28,42 @@ const BESIDE: usize = 128;
 /// Pages and values, up to a number of bytes.
 #[derive(Debug)]
 pub struct Warm {
-    /// Half of the bytes that may be kept.
-    half: usize,
-    kept: Mutex<Generations>,
+    /// Bytes that a part may keep.
+    share: usize,
+    parts: [Mutex<Part>; PARTS],
 }
 
-/// What was used since the last turn, and what before: at each turn the older is forgotten.
 #[derive(Debug, Default)]
-struct Generations {
-    newer: ByHash,
-    older: ByHash,
-    /// Of the newer.
+struct Part {
+    items: ByHash,
     bytes: usize,
+}
+
+impl Part {
+    fn remove(&mut self, hash: &Hash) -> Option<Item> {
+        let item = self.items.remove(hash)?;
+        self.bytes -= item.bytes();
+        Some(item)
+    }
+
+    /// When there is too much, every second goes, whichever it is: batches go over all pages in
+    /// turn, so what was used last is not what is used next.
+    fn insert(&mut self, hash: Hash, item: Item, share: usize) {
+        self.remove(&hash);
+        if item.bytes() > share {
+            return;
+        }
+        self.bytes += item.bytes();
+        self.items.insert(hash, item);
+        while self.bytes > share {
+            let mut stays = true;
+            self.items.retain(|_, _| {
+                stays = !stays;
+                stays
+            });
+            self.bytes = self.items.values().map(Item::bytes).sum();
+        }
+    }
 }
 
 type ByHash = HashMap<Hash, Item, BuildHasherDefault<First>>;
@@ -75,7 +102,7 @@ impl Item {
     fn bytes(&self) -> usize {
         BESIDE
             + match self {
-                Item::Page(Kept::Branch(branch)) => branch.len(),
+                Item::Page(Kept::Branch(branch)) => branch.bytes().len(),
                 Item::Page(Kept::Bucket(bucket)) => bucket.len(),
                 Item::Value(value) => value.len(),
             }
@@ -86,8 +113,8 @@ impl Warm {
     /// Keeps about so many bytes at most; with 0, nothing.
     pub fn new(bytes: usize) -> Warm {
         Warm {
-            half: bytes / 2,
-            kept: Mutex::default(),
+            share: bytes / PARTS,
+            parts: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
@@ -101,21 +128,38 @@ impl Warm {
         if let Some(Item::Page(kept)) = self.find(hash) {
             return Ok(kept);
         }
-        let kept = match Page::read(place, state.get(&place.state_key())?)? {
-            Page::Branch(stored) => {
-                let branch = stored.open();
-                place.expect(hash, &branch.root())?;
-                branch.check(place)?;
-                Kept::Branch(stored)
-            }
-            Page::Bucket(leaves) => {
-                let bucket = Bucket::new(leaves, place.depth);
-                place.expect(hash, &bucket.hash(bucket.root()))?;
-                Kept::Bucket(Arc::new(bucket))
-            }
-        };
+        let kept = read(state, place, hash, state.get(&place.state_key())?)?;
         self.keep(*hash, Item::Page(kept.clone()));
         Ok(kept)
+    }
+
+    /// The pages at some places, whose subtrees have these hashes. They are about to be replaced, and
+    /// are kept no more.
+    pub(super) fn take<S: StateRead + ?Sized>(
+        &self,
+        state: &S,
+        places: &[(Place, Hash)],
+    ) -> Result<Vec<Kept>, StateError> {
+        let take = |(_, hash): &(Place, Hash)| match self.part(hash).remove(hash) {
+            Some(Item::Page(kept)) => Some(kept),
+            Some(Item::Value(_)) | None => None,
+        };
+        let found: Vec<Option<Kept>> = places.iter().map(take).collect();
+        let missing = found.iter().zip(places).filter(|(kept, _)| kept.is_none());
+        let keys: Vec<Vec<u8>> = missing.map(|(_, (place, _))| place.state_key()).collect();
+        let mut stored = state.multi_get(&keys)?.into_iter();
+        let pages = found.into_iter().zip(places);
+        pages
+            .map(|(kept, (place, hash))| match kept {
+                Some(kept) => Ok(kept),
+                None => read(state, place, hash, stored.next().flatten()),
+            })
+            .collect()
+    }
+
+    /// Keeps a page whose subtree has the hash `hash`.
+    pub(super) fn keep_page(&self, hash: Hash, page: Kept) {
+        self.keep(hash, Item::Page(page));
     }
 
     /// The value of a leaf.
@@ -141,40 +185,41 @@ impl Warm {
     }
 
     fn find(&self, hash: &Hash) -> Option<Item> {
-        if self.half == 0 {
-            return None;
+        match self.share {
+            0 => None,
+            _ => self.part(hash).items.get(hash).cloned(),
         }
-        let mut kept = self.lock();
-        if let Some(item) = kept.newer.get(hash) {
-            return Some(item.clone());
-        }
-        let item = kept.older.remove(hash)?;
-        self.put(&mut kept, *hash, item.clone());
-        Some(item)
     }
 
     fn keep(&self, hash: Hash, item: Item) {
-        if self.half > 0 {
-            self.put(&mut self.lock(), hash, item);
+        if self.share > 0 {
+            self.part(&hash).insert(hash, item, self.share);
         }
     }
 
-    fn put(&self, kept: &mut Generations, hash: Hash, item: Item) {
-        kept.bytes += item.bytes();
-        kept.newer.insert(hash, item);
-        if kept.bytes > self.half {
-            kept.older = mem::take(&mut kept.newer);
-            kept.bytes = 0;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Generations> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn part(&self, hash: &Hash) -> MutexGuard<'_, Part> {
+        let part = &self.parts[usize::from(hash.0[31]) % PARTS];
+        part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// The page at `place`, whose subtree has the hash `hash`; `stored` is what the state has there.
+fn read<S: StateRead + ?Sized>(
+    state: &S,
+    place: &Place,
+    hash: &Hash,
+    stored: Option<Bytes>,
+) -> Result<Kept, StateError> {
+    if let Some(stored) = stored {
+        return StoredBranch::read(place, stored, hash).map(Kept::Branch);
+    }
+    let bucket = Bucket::new(place.leaves(state)?, place.depth);
+    place.expect(hash, &bucket.hash(bucket.root()))?;
+    Ok(Kept::Bucket(Arc::new(bucket)))
+}
+
 /// A bucket with the hashes of all subtrees in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Bucket {
     leaves: Vec<Leaf>,
     /// The first is the empty subtree; halves stand before what they are halves of. There are at
@@ -182,7 +227,7 @@ pub(super) struct Bucket {
     twigs: Vec<Twig>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Twig {
     hash: Hash,
     holds: Holds,
@@ -199,17 +244,60 @@ enum Holds {
 }
 
 impl Bucket {
-    fn new(leaves: Vec<Leaf>, depth: usize) -> Bucket {
+    pub(super) fn new(leaves: Vec<Leaf>, depth: usize) -> Bucket {
+        let mut twigs = Vec::with_capacity(2 * leaves.len() + 4);
+        twigs.push(Twig {
+            hash: Hash::ZERO,
+            holds: Holds::Nothing,
+        });
         let mut bucket = Bucket {
             leaves: Vec::new(),
-            twigs: vec![Twig {
-                hash: Hash::ZERO,
-                holds: Holds::Nothing,
-            }],
+            twigs,
         };
         bucket.grow(&leaves, 0, depth);
         bucket.leaves = leaves;
         bucket
+    }
+
+    /// Gives leaves that are here other values, if all of `changes` are; what they leave alone is not
+    /// hashed again. The bucket is that of a page at `depth`.
+    pub(super) fn replace(&mut self, changes: &[Leaf], depth: usize) -> bool {
+        let found = |change: &Leaf| self.place_of(&change.key).is_some();
+        let all = changes.iter().all(found);
+        if all {
+            self.replace_below(self.root(), changes, depth);
+        }
+        all
+    }
+
+    /// The subtree at `depth` that stands at `at`.
+    fn replace_below(&mut self, at: u16, changes: &[Leaf], depth: usize) {
+        let [first, ..] = changes else {
+            return;
+        };
+        let hash = match self.twigs[usize::from(at)].holds {
+            Holds::Nothing => return,
+            Holds::Leaf(leaf) => {
+                self.leaves[usize::from(leaf)] = *first;
+                first.hash()
+            }
+            Holds::Halves([left, right]) => {
+                let (lefts, rights) = split_at_bit(changes, depth);
+                self.replace_below(left, lefts, depth + 1);
+                self.replace_below(right, rights, depth + 1);
+                node_hash(&self.hash(left), &self.hash(right))
+            }
+        };
+        self.twigs[usize::from(at)].hash = hash;
+    }
+
+    fn place_of(&self, key: &Hash) -> Option<usize> {
+        let found = self.leaves.binary_search_by(|leaf| leaf.key.cmp(key));
+        found.ok()
+    }
+
+    pub(super) fn leaves(&self) -> &[Leaf] {
+        &self.leaves
     }
 
     /// Adds the subtree at `depth` of some leaves, before which there are `before`; where it stands.
@@ -268,7 +356,7 @@ mod tests {
     use super::super::{prove, update, verify};
     use super::*;
     use crate::hash;
-    use crate::state::{MemoryState, Overlay};
+    use crate::state::MemoryState;
 
     /// A state that counts what is read of it.
     struct Counted<'a>(&'a MemoryState, Cell<usize>);
@@ -302,16 +390,14 @@ mod tests {
     ) -> Hash {
         let pairs = numbers.map(|number| (key(number), Bytes::from(vec![value; 9])));
         let pairs: BTreeMap<Hash, Bytes> = pairs.collect();
-        let mut overlay = Overlay::new(&*state);
-        let root = update(&mut overlay, root, &pairs).unwrap();
-        let writes = overlay.into_writes();
+        let (root, writes) = update(&*state, &Warm::new(0), root, &pairs).unwrap();
         state.commit(writes);
         root
     }
 
     #[test]
     fn a_warm_proof_is_the_cold_one_on_every_state_and_reads_nothing_twice() {
-        for bytes in [0, 4_000, 1 << 20] {
+        for bytes in [0, 200_000, 4 << 20] {
             let warm = Warm::new(bytes);
             let mut state = MemoryState::default();
             let mut root = Hash::ZERO;
@@ -335,13 +421,41 @@ mod tests {
             let reads = counted.1.get();
             match bytes {
                 0 => assert!(reads >= 6, "{reads}"),
-                4_000 => {}
+                200_000 => {}
                 _ => assert_eq!(reads, 0),
             }
-            let kept = warm.lock();
-            let all = kept.newer.values().chain(kept.older.values());
-            assert!(all.map(Item::bytes).sum::<usize>() <= bytes + 8_192);
+            let kept = |part: &Mutex<Part>| {
+                let part = part.lock().unwrap();
+                let sum = part.items.values().map(Item::bytes).sum::<usize>();
+                assert_eq!(part.bytes, sum);
+                sum
+            };
+            assert!(warm.parts.iter().map(kept).sum::<usize>() <= bytes);
         }
+    }
+
+    #[test]
+    fn a_page_that_a_proof_looks_at_stays_as_it_is() {
+        let warm = Warm::new(1 << 20);
+        let mut state = MemoryState::default();
+        let root = changed(&mut state, &Hash::ZERO, 0..20, 1);
+        let Kept::Bucket(held) = warm.page(&state, &Place::ROOT, &root).unwrap() else {
+            panic!("so few leaves need no branch");
+        };
+        let pairs = BTreeMap::from([(key(7), Bytes::from_static(b"new"))]);
+        let (after, writes) = update(&state, &warm, &root, &pairs).unwrap();
+        assert_eq!(held.hash(held.root()), root);
+        assert!(
+            held.leaves()
+                .iter()
+                .any(|leaf| leaf.value_hash == value_hash(&[1; 9]))
+        );
+        state.commit(writes);
+        let proof = warm.prove(&state, &after, &key(7)).unwrap();
+        assert_eq!(
+            verify(&after, &key(7), &proof),
+            Ok(Some(Bytes::from_static(b"new")))
+        );
     }
 
     #[test]
@@ -356,10 +470,7 @@ mod tests {
             *byte ^= 1;
         }
         let put = |state: &mut MemoryState, page: Bytes| {
-            let mut overlay = Overlay::new(&*state);
-            overlay.put(place.clone(), page);
-            let writes = overlay.into_writes();
-            state.commit(writes);
+            state.commit([(place.clone(), page)].into());
         };
         let warm = Warm::new(1 << 20);
         put(&mut state, damaged.into());

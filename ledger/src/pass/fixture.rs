@@ -10,7 +10,8 @@ use prost::Message as _;
 use super::Pass;
 use crate::genesis::{self, Chain};
 use crate::hash::{self, Hash};
-use crate::state::{MemoryState, Overlay};
+use crate::map::Warm;
+use crate::state::MemoryState;
 use crate::testing::{self, MEMBERS, START, certificate, public};
 use crate::trust::Trust;
 use crate::{canonical, code, map};
@@ -112,9 +113,8 @@ impl City {
     }
 
     fn put_pairs(&mut self, pairs: BTreeMap<Hash, Bytes>) {
-        let mut overlay = Overlay::new(&self.state);
-        self.root = map::update(&mut overlay, &self.root, &pairs).unwrap();
-        let writes = overlay.into_writes();
+        let writes;
+        (self.root, writes) = map::update(&self.state, &Warm::new(0), &self.root, &pairs).unwrap();
         self.state.commit(writes);
     }
 

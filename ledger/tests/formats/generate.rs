@@ -17,6 +17,7 @@ use cairn_ledger::hash::{self, Domain, Hash};
 use cairn_ledger::log::{self, TreeId};
 use cairn_ledger::lottery::bls::SeedSecret;
 use cairn_ledger::lottery::{beacon, draw, seed};
+use cairn_ledger::map::Warm;
 use cairn_ledger::state::{MemoryState, Overlay};
 use cairn_ledger::{map, members};
 use cairn_proto::v1::{
@@ -206,7 +207,7 @@ impl Ledger {
             certificate: None,
             entries: entries.clone(),
         };
-        let block = apply::apply(&chain, &state, &proposal, 3, &|_| false).unwrap();
+        let block = apply::apply(&chain, &state, &Warm::new(0), &proposal, 3, &|_| false).unwrap();
         assert_eq!(block.outcomes.len(), 3);
         state.commit(block.writes.clone());
         Ledger {
@@ -302,7 +303,15 @@ impl Ledger {
             certificate,
             entries,
         };
-        self.block = apply::apply(&self.chain, &self.state, &proposal, 3, &|_| false).unwrap();
+        self.block = apply::apply(
+            &self.chain,
+            &self.state,
+            &Warm::new(0),
+            &proposal,
+            3,
+            &|_| false,
+        )
+        .unwrap();
         self.state.commit(self.block.writes.clone());
     }
 
@@ -494,11 +503,11 @@ fn map_json() -> Value {
             (map::map_key("test", &[*n]), value)
         })
         .collect();
-    let state = MemoryState::default();
-    let mut overlay = Overlay::new(&state);
-    let root = map::update(&mut overlay, &Hash::ZERO, &pairs).unwrap();
+    let mut state = MemoryState::default();
+    let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, &pairs).unwrap();
+    state.commit(writes);
     let proof = |n: u8| {
-        let proof = map::prove(&overlay, &root, &map::map_key("test", &[n])).unwrap();
+        let proof = map::prove(&state, &root, &map::map_key("test", &[n])).unwrap();
         (n, proof)
     };
     let absent = |empty: bool| {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use cairn_ledger::checkpoint::{cosign, header_hash};
 use cairn_ledger::hash::{self, Hash};
+use cairn_ledger::map::Warm;
 use cairn_ledger::pass::Pass;
-use cairn_ledger::state::{MemoryState, Overlay};
+use cairn_ledger::state::MemoryState;
 use cairn_ledger::trust::Trust;
 use cairn_ledger::{canonical, code, genesis, map};
 use cairn_proto::v1;
@@ -55,9 +56,7 @@ impl City {
         };
         let pairs: BTreeMap<Hash, Bytes> = (0..100).map(pair).collect();
         let mut state = MemoryState::default();
-        let mut overlay = Overlay::new(&state);
-        let root = map::update(&mut overlay, &Hash::ZERO, &pairs).unwrap();
-        let writes = overlay.into_writes();
+        let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, &pairs).unwrap();
         state.commit(writes);
         City {
             ledger,
@@ -70,9 +69,8 @@ impl City {
     /// The map holds this, too, from the next block on.
     pub fn put(&mut self, namespace: &str, key: &[u8], value: Bytes) {
         let pairs = BTreeMap::from([(map::map_key(namespace, key), value)]);
-        let mut overlay = Overlay::new(&self.state);
-        self.root = map::update(&mut overlay, &self.root, &pairs).unwrap();
-        let writes = overlay.into_writes();
+        let writes;
+        (self.root, writes) = map::update(&self.state, &Warm::new(0), &self.root, &pairs).unwrap();
         self.state.commit(writes);
     }
 

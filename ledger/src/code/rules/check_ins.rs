@@ -4,16 +4,17 @@
 //! rule is met it is released in the same block, and nobody decides about it. A code that the rule
 //! does not release, or that was counted on that day, stays as it is.
 
+use bytes::Bytes;
 use cairn_proto::v1::{self, RejectReason};
 use prost::Message;
 
 use super::regions::rule_of;
-use super::{Stop, about, body, codes_of, no_approvals, require};
+use super::{Stop, about, body, codes_of, keys_of, no_approvals, require};
 use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::canonical;
-use crate::code::{DAY_MS, NAMESPACE, effective_status, history};
-use crate::state::{StateError, StateRead};
+use crate::code::{DAY_MS, effective_status, history};
+use crate::state::{StateError, StateRead, Writes};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -37,9 +38,10 @@ pub(super) fn record<S: StateRead + ?Sized>(
         waited.is_some_and(|waited| waited <= rule.check_in_delay_ms),
         RejectReason::CheckInTime,
     )?;
-    let found = ctx.map_get_many(NAMESPACE, codes)?;
-    let mut counted = Vec::new();
-    for (code, value) in codes.iter().zip(found) {
+    let keys = keys_of(codes);
+    let found = ctx.map_get_many(&keys)?;
+    let (mut counted, mut past) = (Vec::new(), Writes::new());
+    for ((code, key), value) in codes.iter().zip(keys).zip(found) {
         let value = value.ok_or(RejectReason::CodeUnknown)?;
         let state = decode(code, &value)?;
         require(state.region == given.region, RejectReason::CodeOtherRegion)?;
@@ -53,23 +55,20 @@ pub(super) fn record<S: StateRead + ?Sized>(
             });
             if let Some(replaced) = &replaced {
                 after.previous = history::link(replaced).to_bytes();
+                past.push(history::record(&key, sequence, replaced));
             }
-            counted.push((code, sequence, replaced, canonical::encode(&after)));
+            counted.push((key, canonical::encode(&after)));
         }
     }
 
-    for (code, sequence, replaced, value) in counted {
-        if let Some(replaced) = replaced {
-            history::keep(ctx, code, sequence, &replaced);
-        }
-        ctx.map_put(NAMESPACE, code, value);
-    }
+    ctx.state.extend(past);
+    ctx.map_put_many(counted);
     Ok(())
 }
 
 /// Decodes what this node itself wrote.
-pub(super) fn decode(code: &[u8; 32], value: &[u8]) -> Result<v1::CodeState, StateError> {
-    v1::CodeState::decode(value).map_err(|error| StateError::Corrupt {
+pub(super) fn decode(code: &[u8; 32], value: &Bytes) -> Result<v1::CodeState, StateError> {
+    v1::CodeState::decode(value.clone()).map_err(|error| StateError::Corrupt {
         place: format!("the map's value of code {}", hex::encode(code)),
         detail: error.to_string(),
     })

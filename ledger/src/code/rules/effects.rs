@@ -23,7 +23,8 @@ pub(super) struct Effects {
 
 /// A code that changes.
 pub(super) struct Changed {
-    pub code: [u8; 32],
+    /// Its key in the map.
+    pub key: Hash,
     /// What the map will hold.
     pub value: Bytes,
     /// The sequence and the state that it had.
@@ -34,6 +35,8 @@ pub(super) struct Changed {
 /// One change of an order, and what the map has of its code.
 struct Change<'a> {
     code: &'a [u8; 32],
+    /// Its key in the map.
+    key: Hash,
     expected: u64,
     chunk: &'a v1::StatusChunk,
     before: Option<(v1::CodeState, Bytes)>,
@@ -42,7 +45,7 @@ struct Change<'a> {
 /// Goes over all changes of an order whose last chunk is `last`, in order.
 fn each_change<S: StateRead + ?Sized>(
     state: &S,
-    read: impl Fn(&[[u8; 32]]) -> Result<Vec<Option<Bytes>>, StateError>,
+    read: impl Fn(&[Hash]) -> Result<Vec<Option<Bytes>>, StateError>,
     order: &v1::OrderState,
     last: &v1::StatusChunk,
     mut visit: impl FnMut(Change<'_>),
@@ -50,18 +53,20 @@ fn each_change<S: StateRead + ?Sized>(
     let earlier = order.chunk_leaves.iter().map(|leaf| chunk_at(state, *leaf));
     let earlier: Vec<v1::StatusChunk> = earlier.collect::<Result<_, _>>()?;
     let chunks = || earlier.iter().chain([last]);
-    let mut codes = Vec::with_capacity(order.received as usize + last.expected_sequences.len());
-    chunks().for_each(|chunk| codes.extend_from_slice(chunk.codes.as_chunks::<32>().0));
-    let mut values = read(&codes)?.into_iter();
+    let codes = chunks().flat_map(|chunk| chunk.codes.as_chunks::<32>().0);
+    let keys: Vec<Hash> = codes.map(|code| map::map_key(NAMESPACE, code)).collect();
+    let mut values = keys.iter().zip(read(&keys)?);
     for chunk in chunks() {
         let codes = chunk.codes.as_chunks::<32>().0.iter();
-        for (code, expected) in codes.zip(&chunk.expected_sequences) {
-            let before = match values.next().flatten() {
+        let changes = codes.zip(&chunk.expected_sequences).zip(&mut values);
+        for ((code, expected), (key, value)) in changes {
+            let before = match value {
                 Some(value) => Some((decode(code, &value)?, value)),
                 None => None,
             };
             visit(Change {
                 code,
+                key: *key,
                 expected: *expected,
                 chunk,
                 before,
@@ -100,7 +105,7 @@ fn blind(chunk: &v1::StatusChunk, code: &[u8; 32]) -> Bytes {
 /// What the order of `state` does with `last` as its last chunk.
 pub(super) fn of_order<S: StateRead + ?Sized>(
     entries: &S,
-    read: impl Fn(&[[u8; 32]]) -> Result<Vec<Option<Bytes>>, StateError>,
+    read: impl Fn(&[Hash]) -> Result<Vec<Option<Bytes>>, StateError>,
     state: &v1::OrderState,
     last: &v1::StatusChunk,
     now_ms: u64,
@@ -111,7 +116,7 @@ pub(super) fn of_order<S: StateRead + ?Sized>(
     let mut refused: Vec<Refused> = Vec::new();
     each_change(entries, read, state, last, |change| {
         leaves.push(change_leaf(change.code, change.expected));
-        let (code, chunk) = (*change.code, change.chunk);
+        let (code, key, chunk) = (*change.code, change.key, change.chunk);
         match judge(&order.region, change) {
             Ok((before, state)) => {
                 let replaced = v1::ReplacedState {
@@ -133,7 +138,7 @@ pub(super) fn of_order<S: StateRead + ?Sized>(
                     ..before
                 };
                 changed.push(Changed {
-                    code,
+                    key,
                     value: canonical::encode(&after),
                     sequence,
                     replaced,
@@ -179,13 +184,7 @@ pub fn first_refused<S: StateRead + ?Sized>(
         detail: error.to_string(),
     })?;
     let region = &order_of(&order)?.region;
-    let read = |codes: &[[u8; 32]]| {
-        let keys: Vec<Hash> = codes
-            .iter()
-            .map(|code| map::map_key(NAMESPACE, code))
-            .collect();
-        map::get_many(state, &keys)
-    };
+    let read = |keys: &[Hash]| map::get_many(state, keys);
     let mut first = None;
     each_change(state, read, &order, last, |change| {
         if first.is_none() {

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use cairn_proto::v1::{self, ActKind, CodeStatus, RejectReason};
 
-use super::{Stop, about, body, codes_of, mandate, no_approvals, require};
+use super::{Stop, about, body, codes_of, keys_of, mandate, no_approvals, require};
 use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::canonical;
-use crate::code::{NAMESPACE, acts};
+use crate::code::acts;
 use crate::state::StateRead;
 
 pub(super) fn issue<S: StateRead + ?Sized>(
@@ -25,7 +25,8 @@ pub(super) fn issue<S: StateRead + ?Sized>(
         issue.valid_until_ms > ctx.timestamp_ms && (holders == 0 || holders == issue.codes.len()),
         RejectReason::FieldOutOfRange,
     )?;
-    let known = ctx.map_get_many(NAMESPACE, codes)?;
+    let keys = keys_of(codes);
+    let known = ctx.map_get_many(&keys)?;
     require(known.iter().all(Option::is_none), RejectReason::CodeExists)?;
 
     let mut state = v1::CodeState {
@@ -43,14 +44,16 @@ pub(super) fn issue<S: StateRead + ?Sized>(
     };
     acts::append(ctx, entry.author_key(), &act)?;
     let shared = canonical::encode(&state);
-    for (at, code) in codes.iter().enumerate() {
+    let mut values = Vec::with_capacity(keys.len());
+    for (at, key) in keys.into_iter().enumerate() {
         let value = if holders == 0 {
             shared.clone()
         } else {
             state.holder = Bytes::copy_from_slice(&issue.holders[32 * at..32 * (at + 1)]);
             canonical::encode(&state)
         };
-        ctx.map_put(NAMESPACE, code, value);
+        values.push((key, value));
     }
+    ctx.map_put_many(values);
     Ok(())
 }

@@ -18,9 +18,11 @@ mod regions;
 
 use cairn_proto::v1::{self, EntryKind, RejectReason, Role};
 
-use super::{MANDATE_NAMESPACE, MAX_CHUNK_CODES, mandate_key};
+use super::{MANDATE_NAMESPACE, MAX_CHUNK_CODES, NAMESPACE, mandate_key};
 use crate::admission::Admitted;
 use crate::apply::Ctx;
+use crate::hash::Hash;
+use crate::map;
 use crate::rule::{Stop, body, decided, no_approvals, require};
 use crate::state::{StateError, StateRead};
 
@@ -100,6 +102,12 @@ fn codes_of(bytes: &[u8]) -> Result<&[[u8; 32]], RejectReason> {
         && codes.is_sorted_by(|a, b| a < b);
     require(sound, RejectReason::FieldOutOfRange)?;
     Ok(codes)
+}
+
+/// The keys in the map of some codes.
+fn keys_of(codes: &[[u8; 32]]) -> Vec<Hash> {
+    let key = |code: &[u8; 32]| map::map_key(NAMESPACE, code);
+    codes.iter().map(key).collect()
 }
 
 fn text(text: &str) -> bool {

@@ -13,7 +13,8 @@ use super::{
 use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::canonical;
-use crate::code::{NAMESPACE, ORDER_NAMESPACE, acts, history};
+use crate::code::{ORDER_NAMESPACE, acts, history};
+use crate::hash::Hash;
 use crate::state::{StateError, StateRead};
 
 /// Changes of one order: a city's district, and a block that still takes seconds to apply.
@@ -156,7 +157,7 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
         RejectReason::OrderMismatch,
     )?;
     let effects = if received == u64::from(order.count) {
-        let read = |codes: &[[u8; 32]]| ctx.map_get_many(NAMESPACE, codes);
+        let read = |keys: &[Hash]| ctx.map_get_many(keys);
         let now = ctx.timestamp_ms;
         Some(effects::of_order(ctx.state, read, &state, &chunk, now)?)
     } else {
@@ -182,16 +183,20 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
         .map_or_else(Bytes::new, |code| Bytes::copy_from_slice(code));
     state.chunk_leaves.push(leaf_index);
     state.applied = effects.is_some();
-    let (changed, outcome) = match effects {
+    let (mut changed, outcome) = match effects {
         Some(effects) => (effects.changed, Some(effects.outcome)),
         None => (Vec::new(), None),
     };
     state.effect = outcome;
     ctx.map_put(ORDER_NAMESPACE, &chunk.order_id, canonical::encode(&state));
-    for change in changed {
-        history::keep(ctx, &change.code, change.sequence, &change.replaced);
-        ctx.map_put(NAMESPACE, &change.code, change.value);
-    }
+    // As both lie in the state: sorted once here, they are not sorted again.
+    changed.sort_unstable_by_key(|change| change.key);
+    let past = changed.iter();
+    let past = past.map(|change| history::record(&change.key, change.sequence, &change.replaced));
+    ctx.state.extend(past.collect());
+    let values = changed.into_iter();
+    let values = values.map(|change| (change.key, change.value));
+    ctx.map_put_many(values.collect());
     Ok(())
 }
 

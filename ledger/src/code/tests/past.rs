@@ -1,6 +1,10 @@
 //! The history of a code is all of it, or it is refused.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
 use super::history::HistoryError;
 use super::*;
 use crate::state::MemoryState;
@@ -190,9 +194,9 @@ fn a_copied_state_has_exactly_the_states_that_lead_to_its_codes() {
     let mut ledger = eventful();
     let proto = ledger.checkpoint(&[0, 1, 3]);
     let certified = checkpoint::certify(&ledger.chain.id, &ledger.chain.members, &proto).unwrap();
-    let check = |pairs: &crate::state::Writes| {
+    let check = |pairs: &BTreeMap<Vec<u8>, Bytes>| {
         let mut state = MemoryState::default();
-        state.commit(pairs.clone());
+        state.commit(pairs.clone().into_iter().collect());
         foreign::check(&ledger.chain, &state, &certified, &[7; 32])
     };
     let whole = ledger.state.pairs();

@@ -12,6 +12,7 @@ use cairn_ledger::apply::{self, Applied};
 use cairn_ledger::checkpoint::CertifiedCheckpoint;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
+use cairn_ledger::map::Warm;
 use cairn_ledger::state::MemoryState;
 use cairn_ledger::{canonical, checkpoint, members};
 use cairn_proto::v1;
@@ -164,7 +165,16 @@ impl<'a> Replay<'a> {
         } else {
             let header = decode_header(block)?;
             let proposal = block.proposal.clone().unwrap_or_default();
-            apply::apply(self.chain, &self.state, &proposal, header.term, &|_| false)
+            // Nothing that is read is taken as read before.
+            let cold = Warm::new(0);
+            apply::apply(
+                self.chain,
+                &self.state,
+                &cold,
+                &proposal,
+                header.term,
+                &|_| false,
+            )
         };
         applied.map_err(|error| Failure::InvalidProof(error.to_string()))
     }

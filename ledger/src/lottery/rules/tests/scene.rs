@@ -2,6 +2,7 @@
 //! every kind, and lotteries brought as far as a test needs them.
 
 use super::*;
+use crate::map::Warm;
 
 // Authors, by the byte their keys are made of.
 pub(super) const ORGANISER: u8 = 1;
@@ -137,7 +138,10 @@ impl Ledger {
         let outcome = act(&mut ctx);
         let changes = ctx.into_map_changes();
         if outcome.is_ok() {
-            self.map_root = map::update(&mut overlay, &self.map_root, &changes).unwrap();
+            let pages;
+            (self.map_root, pages) =
+                map::update(&self.state, &Warm::new(0), &self.map_root, &changes).unwrap();
+            overlay.extend(pages);
         } else {
             assert!(changes.is_empty(), "a refused entry changed the map");
         }
