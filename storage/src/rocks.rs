@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::{Bytes, BytesMut};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
-    DBRecoveryMode, DataBlockIndexType, Options, ReadOptions, WriteBatch, WriteOptions,
+    DBRecoveryMode, DataBlockIndexType, Env, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::disk::{self, Batch, Disk, DiskError, DiskRead, Durability, Limit, Op};
@@ -158,7 +158,13 @@ impl RocksDisk {
             doing: "making the database folder",
             detail: format!("{}: {error}", path.display()),
         })?;
-        let options = options(purpose, memory);
+        let mut options = options(purpose, memory);
+        // Flushes and compactions give way to blocks and answers; if they fall far behind, writes wait
+        // for them, and then they have the processor.
+        let mut env = Env::new().map_err(|error| typed("asking for threads", path, &error))?;
+        env.lower_thread_pool_cpu_priority();
+        env.lower_high_priority_thread_pool_cpu_priority();
+        options.set_env(&env);
         let family = ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone());
         let db = DB::open_cf_descriptors(&options, path, [family]).map_err(|error| {
             if ["While lock file", "lock hold by current process"]
@@ -385,7 +391,10 @@ impl Reader<'_> {
                 what: "default column family",
             });
         };
-        let options = self.options();
+        let mut options = self.options();
+        // Thousands of keys lie in thousands of blocks: they would push out of the cache what single
+        // reads come back to, and memory that was not used before costs more than reading a block.
+        options.fill_cache(keys.len() < READ_AT_ONCE);
         let sorted = keys.is_sorted();
         let mut values = Vec::with_capacity(keys.len());
         for keys in keys.chunks(READ_AT_ONCE) {

@@ -17,6 +17,7 @@ mod warm;
 
 pub use check::check;
 pub use proof::{ProofError, implied_root, prove, verify};
+pub(crate) use trie::in_order;
 pub use trie::{get, get_many, update};
 pub use warm::Warm;
 

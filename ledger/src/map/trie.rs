@@ -27,14 +27,25 @@ pub fn get_many<S: StateRead + ?Sized>(
     state: &S,
     keys: &[Hash],
 ) -> Result<Vec<Option<Bytes>>, StateError> {
-    let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_unstable_by_key(|at| keys[*at]);
+    let order = in_order(keys.iter());
     let sorted: Vec<Vec<u8>> = order.iter().map(|at| value_key(&keys[*at])).collect();
     let mut values = vec![None; keys.len()];
     for (at, value) in order.into_iter().zip(state.multi_get(&sorted)?) {
         values[at] = value;
     }
     Ok(values)
+}
+
+/// Where each of `keys` stands, in the order of the keys; those that share their first half in any.
+pub(crate) fn in_order<'a>(keys: impl Iterator<Item = &'a Hash>) -> Vec<usize> {
+    let half = |key: &Hash| {
+        key.0
+            .first_chunk()
+            .map_or(0, |half| u128::from_be_bytes(*half))
+    };
+    let mut halves: Vec<(u128, usize)> = keys.map(half).zip(0..).collect();
+    halves.sort_unstable();
+    halves.into_iter().map(|(_, at)| at).collect()
 }
 
 /// Inserts or replaces the values of `changes` in the map with `old_root`; the new root, and what
