@@ -33,6 +33,10 @@ use cairn_proto::v1::{self, CodeStatus, EntryKind, OrderMode, Role, Visibility};
 use cairn_storage::{Disk as _, Memory, Purpose, RocksDisk, StateStore};
 use ed25519_dalek::SigningKey;
 
+/// As in a node.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Codes, unless arguments say otherwise.
 const CODES: [u32; 3] = [10_000, 100_000, 1_000_000];
 /// Changes of one order, at most.
