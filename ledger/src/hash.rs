@@ -111,3 +111,22 @@ impl Domain {
 pub fn plain(data: &[u8]) -> Hash {
     Hash(*blake3::hash(data).as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_long_parts_are_hashed_behind_their_lengths() {
+        let domain = Domain::new("cairn v1 test");
+        let bytes = [7; 2 * SHORT];
+        for first in [0, 1, 100] {
+            for second in (0..2 * SHORT).filter(|len| *len < 3 || len.abs_diff(SHORT) < 130) {
+                let parts = [&bytes[..first], &bytes[..second]];
+                let behind = |part: &&[u8]| [&(part.len() as u64).to_be_bytes(), *part].concat();
+                let whole: Vec<u8> = parts.iter().flat_map(behind).collect();
+                assert_eq!(domain.hash_parts(&parts), domain.hash(&whole));
+            }
+        }
+    }
+}

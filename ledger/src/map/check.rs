@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::page::{Leaf, Place, StoredBranch, WIDTH, root_of_leaves};
+use super::page::{Branch, Leaf, Place, WIDTH, root_of_leaves};
 use super::value_hash;
 use crate::hash::Hash;
 use crate::rooms;
@@ -41,7 +41,7 @@ fn check_page<S: StateRead + ?Sized>(
         let leaves = values.below(place)?;
         return place.expect(expected, &root_of_leaves(&leaves, place.depth));
     };
-    let branch = StoredBranch::read(place, stored, expected)?.open();
+    let branch = Branch::read(place, &stored, expected)?;
     for slot in 0..WIDTH {
         let hash = branch.slot(slot);
         if hash != Hash::ZERO {

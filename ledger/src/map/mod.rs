@@ -9,6 +9,7 @@
 //! because an empty value in a proof means absence. Keys are hashes ([`map_key`]), so nobody can
 //! crowd a prefix. What stays out: what the values mean, and which root is certified.
 
+mod bucket;
 mod check;
 mod page;
 mod proof;

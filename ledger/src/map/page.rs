@@ -131,67 +131,8 @@ impl Place {
     }
 }
 
-/// A branch as the state keeps it: a proof needs only some of its hashes.
-#[derive(Debug, Clone)]
-pub(super) struct StoredBranch {
-    bitmap: u32,
-    stored: Bytes,
-}
-
-impl StoredBranch {
-    /// What the state has at `place`, if every hash in it is that of its halves, and the whole has the
-    /// hash `expected`.
-    pub(super) fn read(
-        place: &Place,
-        stored: Bytes,
-        expected: &Hash,
-    ) -> Result<StoredBranch, StateError> {
-        // Recursions end within the bits of a key.
-        let decoded = StoredBranch::decode(stored).filter(|_| place.depth + SPAN < KEY_BITS);
-        let stored = decoded.ok_or_else(|| place.corrupt("this is not a page of this place"))?;
-        let branch = stored.open();
-        place.expect(expected, &branch.root())?;
-        branch.check(place)?;
-        Ok(stored)
-    }
-
-    fn decode(stored: Bytes) -> Option<StoredBranch> {
-        let (bitmap, hashes) = stored.split_first_chunk::<BRANCH_HEAD>()?;
-        let bitmap = u32::from_be_bytes(*bitmap);
-        let whole = hashes.len() == 32 * bitmap.count_ones() as usize;
-        (whole && bitmap >> 30 == 0).then_some(StoredBranch { bitmap, stored })
-    }
-
-    /// As the state keeps it.
-    pub(super) fn bytes(&self) -> &Bytes {
-        &self.stored
-    }
-
-    /// The hash at a place from 2 on: see the page format.
-    pub(super) fn at(&self, at: usize) -> Hash {
-        if self.bitmap & (0x8000_0000 >> at) == 0 {
-            return Hash::ZERO;
-        }
-        let before = (self.bitmap >> (32 - at)).count_ones() as usize;
-        let start = BRANCH_HEAD + 32 * before;
-        let hash = self.stored.get(start..start + 32);
-        hash.and_then(Hash::from_slice).unwrap_or_default()
-    }
-
-    /// All its hashes, to be changed.
-    pub(super) fn open(&self) -> Branch {
-        let mut hashes = [Hash::ZERO; 2 * WIDTH];
-        for (at, hash) in hashes.iter_mut().enumerate().skip(2) {
-            *hash = self.at(at);
-        }
-        let mut branch = Branch { hashes };
-        branch.hashes[1] = branch.joined(1);
-        branch
-    }
-}
-
 /// The hashes of the subtrees one to [`SPAN`] levels below a page, and the page's own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Branch {
     /// Place 0 is unused, 1 the whole; the halves of i are 2i and 2i + 1.
     hashes: [Hash; 2 * WIDTH],
@@ -209,9 +150,63 @@ impl Branch {
         branch
     }
 
+    /// What the state has at `place`, if every hash in it is that of its halves, and the whole has the
+    /// hash `expected`.
+    pub(super) fn read(
+        place: &Place,
+        stored: &[u8],
+        expected: &Hash,
+    ) -> Result<Branch, StateError> {
+        // Recursions end within the bits of a key.
+        let decoded = Branch::decode(stored).filter(|_| place.depth + SPAN < KEY_BITS);
+        let branch = decoded.ok_or_else(|| place.corrupt("this is not a page of this place"))?;
+        place.expect(expected, &branch.root())?;
+        (1..WIDTH).try_for_each(|at| place.expect(&branch.hashes[at], &branch.joined(at)))?;
+        Ok(branch)
+    }
+
+    fn decode(stored: &[u8]) -> Option<Branch> {
+        let (bitmap, hashes) = stored.split_first_chunk::<BRANCH_HEAD>()?;
+        let bitmap = u32::from_be_bytes(*bitmap);
+        let (stored, []) = hashes.as_chunks::<32>() else {
+            return None;
+        };
+        if bitmap >> 30 != 0 || stored.len() != bitmap.count_ones() as usize {
+            return None;
+        }
+        let held = (2..2 * WIDTH).filter(|at| bitmap & (0x8000_0000 >> at) != 0);
+        let mut hashes = [Hash::ZERO; 2 * WIDTH];
+        for (at, hash) in held.zip(stored) {
+            hashes[at] = Hash(*hash);
+        }
+        let mut branch = Branch { hashes };
+        branch.hashes[1] = branch.joined(1);
+        Some(branch)
+    }
+
+    /// As the state keeps it.
+    pub(super) fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(BRANCH_HEAD + 32 * (2 * WIDTH - 2));
+        let mut bitmap = 0u32;
+        bytes.extend_from_slice(&[0; BRANCH_HEAD]);
+        for (at, hash) in self.hashes.iter().enumerate().skip(2) {
+            if *hash != Hash::ZERO {
+                bitmap |= 0x8000_0000 >> at;
+                bytes.extend_from_slice(hash.as_bytes());
+            }
+        }
+        bytes[..BRANCH_HEAD].copy_from_slice(&bitmap.to_be_bytes());
+        bytes.into()
+    }
+
     /// The hash of the whole.
     pub(super) fn root(&self) -> Hash {
         self.hashes[1]
+    }
+
+    /// The hash at a place: see the page format.
+    pub(super) fn at(&self, at: usize) -> &Hash {
+        &self.hashes[at]
     }
 
     /// The hash of the `slot`-th subtree.
@@ -220,11 +215,11 @@ impl Branch {
     }
 
     /// Replaces the hashes of some subtrees.
-    pub(super) fn replace(&mut self, changed: &[(usize, Hash)]) {
+    pub(super) fn replace(&mut self, changed: impl IntoIterator<Item = (usize, Hash)>) {
         let mut touched = [false; 2 * WIDTH];
         for (slot, hash) in changed {
             touched[WIDTH + slot] = true;
-            self.hashes[WIDTH + slot] = *hash;
+            self.hashes[WIDTH + slot] = hash;
         }
         for at in (1..WIDTH).rev() {
             touched[at] = touched[2 * at] || touched[2 * at + 1];
@@ -236,29 +231,6 @@ impl Branch {
 
     fn joined(&self, at: usize) -> Hash {
         join(&self.hashes[2 * at], &self.hashes[2 * at + 1])
-    }
-
-    /// That every hash here is the one of its halves.
-    fn check(&self, place: &Place) -> Result<(), StateError> {
-        (1..WIDTH).try_for_each(|at| place.expect(&self.hashes[at], &self.joined(at)))
-    }
-
-    /// To be kept.
-    pub(super) fn store(&self) -> StoredBranch {
-        let mut bytes = Vec::with_capacity(BRANCH_HEAD + 32 * (2 * WIDTH - 2));
-        let mut bitmap = 0u32;
-        bytes.extend_from_slice(&[0; BRANCH_HEAD]);
-        for (at, hash) in self.hashes.iter().enumerate().skip(2) {
-            if *hash != Hash::ZERO {
-                bitmap |= 0x8000_0000 >> at;
-                bytes.extend_from_slice(hash.as_bytes());
-            }
-        }
-        bytes[..BRANCH_HEAD].copy_from_slice(&bitmap.to_be_bytes());
-        StoredBranch {
-            bitmap,
-            stored: bytes.into(),
-        }
     }
 }
 

@@ -9,8 +9,9 @@
 use bytes::Bytes;
 use cairn_proto::v1;
 
-use super::page::{Leaf, Place, SPAN, StoredBranch, WIDTH};
-use super::warm::{Bucket, Kept, Warm};
+use super::bucket::{Bucket, Holds};
+use super::page::{Branch, Leaf, Place, SPAN, WIDTH};
+use super::warm::{Kept, Warm};
 use super::{KEY_BITS, bit, is_leaf, leaf_hash, node_hash, shared_bits, value_hash};
 use crate::hash::Hash;
 use crate::state::{StateError, StateRead};
@@ -95,7 +96,7 @@ impl Warm {
         root: &Hash,
         key: &Hash,
     ) -> Result<v1::MapProof, StateError> {
-        let mut way = Way::default();
+        let mut way = Way::new();
         let terminal = way.find(self, state, root, key)?;
         let mut proof = way.into_proof();
         match terminal {
@@ -111,8 +112,11 @@ impl Warm {
     }
 }
 
+/// Siblings for which there is room from the beginning: more than a map of a billion keys has on most
+/// ways.
+const USUAL_SIBLINGS: usize = 32;
+
 /// The siblings on the way from the root down.
-#[derive(Default)]
 struct Way {
     depth: usize,
     bitmap: Vec<u8>,
@@ -120,6 +124,14 @@ struct Way {
 }
 
 impl Way {
+    fn new() -> Way {
+        Way {
+            depth: 0,
+            bitmap: Vec::with_capacity(USUAL_SIBLINGS / 8),
+            siblings: Vec::with_capacity(32 * USUAL_SIBLINGS),
+        }
+    }
+
     /// Follows `key` to the leaf at its end, its own or another, or to an empty subtree.
     fn find<S: StateRead + ?Sized>(
         &mut self,
@@ -135,49 +147,42 @@ impl Way {
                 Kept::Bucket(bucket) => return Ok(self.find_leaf(&bucket, key)),
                 Kept::Branch(branch) => branch,
             };
-            let at = self.find_below(&branch, hash, place.depth, key);
-            hash = branch.at(at);
+            let at = self.find_below(&branch, place.depth, key);
+            hash = *branch.at(at);
             place = place.child(at - WIDTH);
         }
         Ok(None)
     }
 
-    /// Through a branch with the hash `whole` at `depth`: where the subtree stands in it in which the
-    /// way goes on.
-    fn find_below(
-        &mut self,
-        branch: &StoredBranch,
-        whole: Hash,
-        depth: usize,
-        key: &Hash,
-    ) -> usize {
-        let (mut at, mut hash) = (1, whole);
+    /// Through a branch at `depth`: where the subtree stands in it in which the way goes on.
+    fn find_below(&mut self, branch: &Branch, depth: usize, key: &Hash) -> usize {
+        let mut at = 1;
         for depth in depth..depth + SPAN {
-            if hash == Hash::ZERO || is_leaf(&hash) {
+            let hash = branch.at(at);
+            if *hash == Hash::ZERO || is_leaf(hash) {
                 // Here the way ends. A lone leaf has moved up from whichever side it is on.
-                at = 2 * at + usize::from(branch.at(2 * at) == Hash::ZERO);
+                at = 2 * at + usize::from(*branch.at(2 * at) == Hash::ZERO);
             } else {
                 at = 2 * at + usize::from(bit(key, depth));
-                self.step(&branch.at(at ^ 1));
+                self.step(branch.at(at ^ 1));
             }
-            hash = branch.at(at);
         }
         at
     }
 
     /// Through a bucket.
     fn find_leaf(&mut self, bucket: &Bucket, key: &Hash) -> Option<Leaf> {
-        let mut at = bucket.root();
-        while let Some([left, right]) = bucket.halves(at) {
-            let (inner, beside) = if bit(key, self.depth) {
-                (right, left)
-            } else {
-                (left, right)
-            };
-            self.step(&bucket.hash(beside));
-            at = inner;
+        let mut holds = bucket.root();
+        while let Holds::Fork(fork) = holds {
+            let (halves, hashes) = bucket.fork(fork);
+            let right = usize::from(bit(key, self.depth));
+            self.step(&hashes[1 - right]);
+            holds = halves[right];
         }
-        bucket.leaf(at)
+        match holds {
+            Holds::Leaf(leaf) => Some(bucket.leaf(leaf)),
+            Holds::Fork(_) | Holds::Nothing => None,
+        }
     }
 
     /// One level down, past `sibling`.

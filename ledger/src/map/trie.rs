@@ -1,17 +1,18 @@
 //! Reading and updating the map: a sorted batch in one pass.
 //!
 //! Each page on the way of the batch is read once, unless a batch before has left it warm, and each
-//! branch is written once; the children of a branch that the batch touches are read together. A block's changes
-//! therefore belong into one batch.
+//! branch is written once; the children of a branch that the batch touches are read together. A
+//! block's changes therefore belong into one batch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::bucket::Bucket;
 use super::page::{Branch, Leaf, MAX_LEAVES, Place, SPAN, WIDTH};
 use super::value_hash;
-use super::warm::{Bucket, Kept, Warm};
+use super::warm::{Kept, Warm};
 use crate::hash::Hash;
 use crate::rooms;
 use crate::state::{StateError, StateRead, Writes};
@@ -72,16 +73,9 @@ pub fn update<S: StateRead + ?Sized>(
         warm,
         branches: Vec::new(),
     };
-    let root = if leaves.is_empty() {
-        *old_root
-    } else if *old_root == Hash::ZERO {
-        pages.build(&Place::ROOT, &leaves)
-    } else {
-        let mut page = warm.take(state, &[(Place::ROOT, *old_root)])?;
-        match page.pop() {
-            Some(page) => pages.change(state, &Place::ROOT, page, &leaves)?,
-            None => pages.build(&Place::ROOT, &leaves),
-        }
+    let root = match &leaves[..] {
+        [] => *old_root,
+        all => pages.bring_in(state, &[(Place::ROOT, *old_root)], &[all])?[0],
     };
     // As they lie in the state: that is where inserting them is fast.
     let mut writes: Writes = pages.branches.into_iter().flatten().collect();
@@ -101,40 +95,42 @@ struct Pages<'w> {
 }
 
 impl Pages<'_> {
-    /// Brings `changes`, which all belong below `place`, into the `page` there; the new hash of its
-    /// subtree.
-    fn change<S: StateRead + ?Sized>(
+    /// Brings changes into the pages at some places, whose subtrees have these hashes, each list into
+    /// the page that it belongs below; the new hashes.
+    fn bring_in<S: StateRead + ?Sized>(
+        &mut self,
+        state: &S,
+        places: &[(Place, Hash)],
+        changes: &[&[Leaf]],
+    ) -> Result<Vec<Hash>, StateError> {
+        let pages = self.warm.take(state, places)?;
+        let pages = pages.into_iter().zip(places).zip(changes);
+        pages
+            .map(|((page, (place, _)), changes)| match page {
+                None => Ok(self.build(place, changes)),
+                Some(Kept::Bucket(bucket)) => Ok(self.change_bucket(place, bucket, changes)),
+                Some(Kept::Branch(branch)) => {
+                    // As of a bucket.
+                    let branch = Arc::unwrap_or_clone(branch);
+                    self.change_branch(state, place, branch, changes)
+                }
+            })
+            .collect()
+    }
+
+    fn change_branch<S: StateRead + ?Sized>(
         &mut self,
         state: &S,
         place: &Place,
-        page: Kept,
+        mut branch: Branch,
         changes: &[Leaf],
     ) -> Result<Hash, StateError> {
-        let stored = match page {
-            Kept::Bucket(bucket) => return Ok(self.change_bucket(place, bucket, changes)),
-            Kept::Branch(stored) => stored,
-        };
-        let mut branch = stored.open();
-        let groups = groups(place, changes);
-        let there: Vec<(Place, Hash)> = groups
-            .iter()
-            .map(|(slot, _)| (place.child(*slot), branch.slot(*slot)))
-            .filter(|(_, hash)| *hash != Hash::ZERO)
-            .collect();
-        let mut children = self.warm.take(state, &there)?.into_iter();
-        let mut changed = Vec::with_capacity(groups.len());
-        for (slot, group) in groups {
-            let child = place.child(slot);
-            let is_empty = branch.slot(slot) == Hash::ZERO;
-            let page = (!is_empty).then(|| children.next()).flatten();
-            let hash = match page {
-                None => self.build(&child, group),
-                Some(page) => self.change(state, &child, page, group)?,
-            };
-            changed.push((slot, hash));
-        }
-        branch.replace(&changed);
-        Ok(self.put_branch(place, &branch))
+        let (slots, groups): (Vec<usize>, Vec<&[Leaf]>) = groups(place, changes).unzip();
+        let child = |slot: &usize| (place.child(*slot), branch.slot(*slot));
+        let places: Vec<(Place, Hash)> = slots.iter().map(child).collect();
+        let hashes = self.bring_in(state, &places, &groups)?;
+        branch.replace(slots.into_iter().zip(hashes));
+        Ok(self.put_branch(place, branch))
     }
 
     fn change_bucket(&mut self, place: &Place, bucket: Arc<Bucket>, changes: &[Leaf]) -> Hash {
@@ -155,34 +151,33 @@ impl Pages<'_> {
         for (slot, group) in groups(place, leaves) {
             slots[slot] = self.build(&place.child(slot), group);
         }
-        self.put_branch(place, &Branch::new(slots))
+        self.put_branch(place, Branch::new(slots))
     }
 
-    fn put_branch(&mut self, place: &Place, branch: &Branch) -> Hash {
-        let stored = branch.store();
+    fn put_branch(&mut self, place: &Place, branch: Branch) -> Hash {
+        let hash = branch.root();
         let level = place.depth / SPAN;
         if self.branches.len() <= level {
             self.branches.resize_with(level + 1, Writes::new);
         }
-        self.branches[level].push((place.state_key(), stored.bytes().clone()));
-        self.warm.keep_page(branch.root(), Kept::Branch(stored));
-        branch.root()
+        self.branches[level].push((place.state_key(), branch.encode()));
+        self.warm.keep_page(hash, Kept::Branch(branch.into()));
+        hash
     }
 
     /// The values are all that is stored of a bucket.
     fn keep_bucket(&self, bucket: Bucket) -> Hash {
-        let hash = bucket.hash(bucket.root());
+        let hash = bucket.hash();
         self.warm.keep_page(hash, Kept::Bucket(bucket.into()));
         hash
     }
 }
 
 /// Sorted leaves by the subtree of the branch at `place` that they belong to.
-fn groups<'a>(place: &Place, leaves: &'a [Leaf]) -> Vec<(usize, &'a [Leaf])> {
+fn groups<'a>(place: &Place, leaves: &'a [Leaf]) -> impl Iterator<Item = (usize, &'a [Leaf])> {
     leaves
         .chunk_by(|a, b| place.slot(&a.key) == place.slot(&b.key))
         .filter_map(|group| Some((place.slot(&group.first()?.key), group)))
-        .collect()
 }
 
 /// Both, sorted; where a key is in both, as in `changes`.

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::page::{Leaf, Place, StoredBranch, split_at_bit};
-use super::{get, node_hash, value_hash};
+use super::bucket::Bucket;
+use super::page::{Branch, Leaf, Place};
+use super::{get, value_hash};
 use crate::hash::Hash;
 use crate::state::{StateError, StateRead};
 
@@ -88,7 +89,7 @@ impl Hasher for First {
 /// A page.
 #[derive(Debug, Clone)]
 pub(super) enum Kept {
-    Branch(StoredBranch),
+    Branch(Arc<Branch>),
     Bucket(Arc<Bucket>),
 }
 
@@ -102,7 +103,7 @@ impl Item {
     fn bytes(&self) -> usize {
         BESIDE
             + match self {
-                Item::Page(Kept::Branch(branch)) => branch.bytes().len(),
+                Item::Page(Kept::Branch(_)) => mem::size_of::<Branch>(),
                 Item::Page(Kept::Bucket(bucket)) => bucket.len(),
                 Item::Value(value) => value.len(),
             }
@@ -133,26 +134,29 @@ impl Warm {
         Ok(kept)
     }
 
-    /// The pages at some places, whose subtrees have these hashes. They are about to be replaced, and
-    /// are kept no more.
+    /// The pages at some places, whose subtrees have these hashes; none where a subtree is empty. They
+    /// are about to be replaced, and are kept no more.
     pub(super) fn take<S: StateRead + ?Sized>(
         &self,
         state: &S,
         places: &[(Place, Hash)],
-    ) -> Result<Vec<Kept>, StateError> {
+    ) -> Result<Vec<Option<Kept>>, StateError> {
         let take = |(_, hash): &(Place, Hash)| match self.part(hash).remove(hash) {
             Some(Item::Page(kept)) => Some(kept),
             Some(Item::Value(_)) | None => None,
         };
         let found: Vec<Option<Kept>> = places.iter().map(take).collect();
-        let missing = found.iter().zip(places).filter(|(kept, _)| kept.is_none());
+        let missing = found.iter().zip(places);
+        let missing = missing.filter(|(kept, (_, hash))| kept.is_none() && *hash != Hash::ZERO);
         let keys: Vec<Vec<u8>> = missing.map(|(_, (place, _))| place.state_key()).collect();
         let mut stored = state.multi_get(&keys)?.into_iter();
         let pages = found.into_iter().zip(places);
         pages
             .map(|(kept, (place, hash))| match kept {
-                Some(kept) => Ok(kept),
-                None => read(state, place, hash, stored.next().flatten()),
+                None if *hash != Hash::ZERO => {
+                    read(state, place, hash, stored.next().flatten()).map(Some)
+                }
+                kept => Ok(kept),
             })
             .collect()
     }
@@ -211,140 +215,12 @@ fn read<S: StateRead + ?Sized>(
     stored: Option<Bytes>,
 ) -> Result<Kept, StateError> {
     if let Some(stored) = stored {
-        return StoredBranch::read(place, stored, hash).map(Kept::Branch);
+        let branch = Branch::read(place, &stored, hash)?;
+        return Ok(Kept::Branch(branch.into()));
     }
     let bucket = Bucket::new(place.leaves(state)?, place.depth);
-    place.expect(hash, &bucket.hash(bucket.root()))?;
+    place.expect(hash, &bucket.hash())?;
     Ok(Kept::Bucket(Arc::new(bucket)))
-}
-
-/// A bucket with the hashes of all subtrees in it.
-#[derive(Debug, Clone)]
-pub(super) struct Bucket {
-    leaves: Vec<Leaf>,
-    /// The first is the empty subtree; halves stand before what they are halves of. There are at
-    /// most 32 leaves and 256 levels, so places fit.
-    twigs: Vec<Twig>,
-}
-
-#[derive(Debug, Clone)]
-struct Twig {
-    hash: Hash,
-    holds: Holds,
-}
-
-/// What a subtree of a bucket holds.
-#[derive(Debug, Clone, Copy)]
-enum Holds {
-    Nothing,
-    /// Which one.
-    Leaf(u16),
-    /// More than one leaf: where the subtrees one level down stand.
-    Halves([u16; 2]),
-}
-
-impl Bucket {
-    pub(super) fn new(leaves: Vec<Leaf>, depth: usize) -> Bucket {
-        let mut twigs = Vec::with_capacity(2 * leaves.len() + 4);
-        twigs.push(Twig {
-            hash: Hash::ZERO,
-            holds: Holds::Nothing,
-        });
-        let mut bucket = Bucket {
-            leaves: Vec::new(),
-            twigs,
-        };
-        bucket.grow(&leaves, 0, depth);
-        bucket.leaves = leaves;
-        bucket
-    }
-
-    /// Gives leaves that are here other values, if all of `changes` are; what they leave alone is not
-    /// hashed again. The bucket is that of a page at `depth`.
-    pub(super) fn replace(&mut self, changes: &[Leaf], depth: usize) -> bool {
-        let found = |change: &Leaf| self.place_of(&change.key).is_some();
-        let all = changes.iter().all(found);
-        if all {
-            self.replace_below(self.root(), changes, depth);
-        }
-        all
-    }
-
-    /// The subtree at `depth` that stands at `at`.
-    fn replace_below(&mut self, at: u16, changes: &[Leaf], depth: usize) {
-        let [first, ..] = changes else {
-            return;
-        };
-        let hash = match self.twigs[usize::from(at)].holds {
-            Holds::Nothing => return,
-            Holds::Leaf(leaf) => {
-                self.leaves[usize::from(leaf)] = *first;
-                first.hash()
-            }
-            Holds::Halves([left, right]) => {
-                let (lefts, rights) = split_at_bit(changes, depth);
-                self.replace_below(left, lefts, depth + 1);
-                self.replace_below(right, rights, depth + 1);
-                node_hash(&self.hash(left), &self.hash(right))
-            }
-        };
-        self.twigs[usize::from(at)].hash = hash;
-    }
-
-    fn place_of(&self, key: &Hash) -> Option<usize> {
-        let found = self.leaves.binary_search_by(|leaf| leaf.key.cmp(key));
-        found.ok()
-    }
-
-    pub(super) fn leaves(&self) -> &[Leaf] {
-        &self.leaves
-    }
-
-    /// Adds the subtree at `depth` of some leaves, before which there are `before`; where it stands.
-    fn grow(&mut self, leaves: &[Leaf], before: usize, depth: usize) -> u16 {
-        let (hash, holds) = match leaves {
-            [] => return 0,
-            [leaf] => (leaf.hash(), Holds::Leaf(before as u16)),
-            _ => {
-                let (left, right) = split_at_bit(leaves, depth);
-                let behind = before + left.len();
-                let left = self.grow(left, before, depth + 1);
-                let right = self.grow(right, behind, depth + 1);
-                let hash = node_hash(&self.hash(left), &self.hash(right));
-                (hash, Holds::Halves([left, right]))
-            }
-        };
-        self.twigs.push(Twig { hash, holds });
-        self.root()
-    }
-
-    /// The whole.
-    pub(super) fn root(&self) -> u16 {
-        (self.twigs.len() - 1) as u16
-    }
-
-    /// The subtrees one level down; none where there is one leaf at most.
-    pub(super) fn halves(&self, at: u16) -> Option<[u16; 2]> {
-        match self.twigs[usize::from(at)].holds {
-            Holds::Halves(halves) => Some(halves),
-            Holds::Leaf(_) | Holds::Nothing => None,
-        }
-    }
-
-    pub(super) fn hash(&self, at: u16) -> Hash {
-        self.twigs[usize::from(at)].hash
-    }
-
-    pub(super) fn leaf(&self, at: u16) -> Option<Leaf> {
-        match self.twigs[usize::from(at)].holds {
-            Holds::Leaf(leaf) => self.leaves.get(usize::from(leaf)).copied(),
-            Holds::Halves(_) | Holds::Nothing => None,
-        }
-    }
-
-    fn len(&self) -> usize {
-        mem::size_of_val(&self.twigs[..]) + mem::size_of_val(&self.leaves[..])
-    }
 }
 
 #[cfg(test)]
@@ -444,7 +320,7 @@ mod tests {
         };
         let pairs = BTreeMap::from([(key(7), Bytes::from_static(b"new"))]);
         let (after, writes) = update(&state, &warm, &root, &pairs).unwrap();
-        assert_eq!(held.hash(held.root()), root);
+        assert_eq!(held.hash(), root);
         assert!(
             held.leaves()
                 .iter()
