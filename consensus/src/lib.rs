@@ -27,6 +27,7 @@ pub mod network;
 mod raft;
 mod raft_network;
 mod recall;
+mod recent;
 mod sequencer;
 mod snapshot;
 mod state_machine;
@@ -49,7 +50,17 @@ pub use crate::status::{CoreStatus, PeerView};
 pub use crate::submit::SubmitRefused;
 pub use crate::timing::Timing;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A secret that nobody else knows. Nothing that is decided depends on it, and so no simulation.
+fn secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    for (number, part) in secret.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        *part = RandomState::new().hash_one(number).to_be_bytes();
+    }
+    secret
+}
 
 /// Locks, also after a panic elsewhere: what our mutexes guard is consistent between statements.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

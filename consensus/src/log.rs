@@ -8,8 +8,8 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,16 +20,25 @@ use openraft::{LogState, OptionalSend};
 use tokio::sync::watch;
 
 use crate::config::Io;
+use crate::locked;
 use crate::raft_network::MAX_APPEND_BYTES;
+use crate::recent::Recent;
 use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes};
 
 /// Callbacks that wait for the sync thread. openraft keeps far fewer outstanding.
 const MAX_WAITING_SYNCS: usize = 8192;
 
+/// Bytes of entries that stay in memory: the proposals that are under way, and those of a follower that
+/// is a second behind.
+const RECENT_BYTES: usize = 16 << 20;
+/// In the simulator: so few that entries are read from the disk as well.
+const SIMULATED_RECENT_BYTES: usize = 4 << 10;
+
 /// The log, for openraft. Clones share it.
 #[derive(Clone)]
 pub struct RaftLog {
     store: Arc<LogStore>,
+    recent: Arc<Mutex<Recent>>,
     syncs: Syncs,
     durable: watch::Sender<Durable>,
 }
@@ -85,6 +94,10 @@ impl RaftLog {
         });
         // What a killed process left in the system's memory is about to be applied.
         sync(&store, &durable).map_err(io::Error::other)?;
+        let recent = Recent::new(match io {
+            Io::Threads => RECENT_BYTES,
+            Io::Simulated { .. } => SIMULATED_RECENT_BYTES,
+        });
         let syncs = match io {
             Io::Threads => {
                 let (sender, receiver) = sync_channel(MAX_WAITING_SYNCS);
@@ -98,6 +111,7 @@ impl RaftLog {
         };
         Ok(Self {
             store,
+            recent: Arc::new(Mutex::new(recent)),
             syncs,
             durable,
         })
@@ -112,6 +126,9 @@ impl RaftLog {
         let (start, end) = ends(&range);
         if start >= end {
             return Ok(Vec::new());
+        }
+        if let Some(entries) = locked(&self.recent).get(&(start..end), budget) {
+            return Ok(entries);
         }
         let records = self
             .store
@@ -283,11 +300,15 @@ impl RaftLogStorage<Types> for RaftLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<Entry> = entries.into_iter().collect();
         let records: Vec<(u64, Bytes)> = entries
-            .into_iter()
-            .map(|entry| Ok((entry.log_id.index, to_bytes(&entry)?)))
+            .iter()
+            .map(|entry| Ok((entry.log_id.index, to_bytes(entry)?)))
             .collect::<io::Result<_>>()?;
         self.store.append(&records).map_err(io::Error::other)?;
+        let mut recent = locked(&self.recent);
+        entries.into_iter().for_each(|entry| recent.push(entry));
+        drop(recent);
         match &self.syncs {
             Syncs::Thread(waiting) => waiting
                 .send(callback)
@@ -305,6 +326,7 @@ impl RaftLogStorage<Types> for RaftLog {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let first_gone = last_log_id.map_or(0, |last| last.index + 1);
+        locked(&self.recent).keep_below(first_gone);
         self.store
             .truncate_from(first_gone)
             .map_err(io::Error::other)?;
@@ -318,6 +340,7 @@ impl RaftLogStorage<Types> for RaftLog {
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
         let record = to_bytes(&log_id)?;
+        locked(&self.recent).keep_above(log_id.index);
         self.store
             .purge_to(log_id.index, &record)
             .map_err(io::Error::other)

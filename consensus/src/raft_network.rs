@@ -165,8 +165,10 @@ impl Peer {
         request: &Q,
         deadline: Duration,
     ) -> Result<A, Failure> {
-        let body = to_bytes(request).map_err(|error| RaftNetworkError::new(&error))?;
-        let call = self.network.call(self.target, lane, kind.frame(&body));
+        // As `Kind::frame` makes it; blocks are long, and copied once less.
+        let frame =
+            to_bytes(&(kind as u8, request)).map_err(|error| RaftNetworkError::new(&error))?;
+        let call = self.network.call(self.target, lane, frame);
         let timed_out = || Timeout {
             action,
             id: self.me,

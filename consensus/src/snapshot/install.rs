@@ -6,7 +6,6 @@
 //! removed; the pointer moves in one rename; and everything that this node holds of the old state is
 //! replaced before the next entry is applied. This node's evidence of equivocation moves along.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use cairn_storage::{Disk, LogStore, StateStore};
 use super::{Checked, Copies, SnapshotData, meta_of};
 use crate::applier::{Applier, Position};
 use crate::cosign::Cosigner;
+use crate::secret;
 use crate::tracker::Tracker;
 use crate::types::{SnapshotMeta, from_bytes};
 
@@ -28,15 +28,6 @@ const PORTION: usize = 256;
 
 fn refused(detail: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, detail.to_string())
-}
-
-/// A secret that a sender cannot know.
-fn secret() -> [u8; 32] {
-    let mut secret = [0; 32];
-    for (number, part) in secret.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        *part = RandomState::new().hash_one(number).to_be_bytes();
-    }
-    secret
 }
 
 /// Checks the state on `disk` against its certificate, and prepares it to be `own`'s successor.
