@@ -24,8 +24,14 @@ mod cohort;
 #[path = "../../node/src/config.rs"]
 mod config;
 #[allow(dead_code)]
+#[path = "../../tools/src/cores.rs"]
+mod cores;
+#[allow(dead_code)]
 #[path = "../../tools/src/exit.rs"]
 mod exit;
+#[allow(dead_code)]
+#[path = "../../node/src/peers/in_portions.rs"]
+mod in_portions;
 #[allow(dead_code)]
 #[path = "../../tools/src/key_file.rs"]
 mod key_file;

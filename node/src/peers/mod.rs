@@ -8,6 +8,7 @@
 
 pub mod address;
 mod gate;
+mod in_portions;
 mod streams;
 mod transport;
 

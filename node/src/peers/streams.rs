@@ -22,7 +22,8 @@ use libp2p::{Stream, StreamProtocol};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::codec::{Decoder, Encoder, Framed};
-use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+use super::in_portions::InPortions;
 
 /// Id and mark.
 const FRAME_HEAD: usize = 9;
@@ -179,11 +180,11 @@ impl Encoder<Frame> for Frames {
     }
 }
 
-type Framing = Framed<tokio_util::compat::Compat<Stream>, Frames>;
+type Framing = Framed<InPortions, Frames>;
 
 fn framed(stream: Stream, lane: Lane) -> Framing {
     let max_payload = rules(lane).max_payload;
-    Framed::new(stream.compat(), Frames { max_payload })
+    Framed::new(InPortions::new(stream), Frames { max_payload })
 }
 
 /// A request on its way, and what it holds of the lane's bounds until it is answered.
