@@ -12,136 +12,194 @@ use crate::hash::Hash;
 /// A bucket with the hashes of all subtrees in it.
 ///
 /// A proof goes down one way and copies what stands beside it, mostly from memory that no processor has
-/// in its cache. Where the way goes is therefore kept apart from the hashes, in a line or two of a
-/// cache; what is to be copied is then known at once and does not wait for each other.
-#[derive(Debug, Clone)]
+/// in its cache: what costs is how many lines of 64 bytes it waits for, one after the other. So all is
+/// in one piece, in cells of a line each: first where the way goes, sixteen forks to a cell, so that what
+/// is to be copied is known at once; then the hashes of each fork's halves; then the leaves.
+#[derive(Debug)]
 pub(super) struct Bucket {
-    leaves: Vec<Leaf>,
-    /// What the halves of each subtree with more than one leaf hold; that of the whole is the last.
-    forks: Vec<[Holds; 2]>,
-    /// The hashes of these halves.
-    hashes: Vec<[Hash; 2]>,
-    root: (Holds, Hash),
+    /// Of the whole.
+    hash: Hash,
+    root: Holds,
+    forks: usize,
+    cells: Vec<Cell>,
 }
 
-/// What a subtree of a bucket holds. There are at most 32 leaves and 256 levels, so places fit.
+/// Two hashes: of a fork's halves, or a leaf's key and that of its value. Or sixteen forks' [`Link`]s.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Cell([Hash; 2]);
+
+/// What a subtree of a bucket holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holds {
     Nothing,
     /// Which one.
-    Leaf(u16),
+    Leaf(usize),
     /// More than one leaf: which fork.
-    Fork(u16),
+    Fork(usize),
 }
 
-impl Bucket {
-    pub(super) fn new(leaves: Vec<Leaf>, depth: usize) -> Bucket {
-        let mut bucket = Bucket {
-            leaves: Vec::new(),
-            forks: Vec::with_capacity(leaves.len()),
-            hashes: Vec::with_capacity(leaves.len()),
-            root: (Holds::Nothing, Hash::ZERO),
+/// [`Holds`] in two bytes: at most 32 leaves, and forks for 256 levels below each.
+#[derive(Debug, Clone, Copy)]
+struct Link([u8; 2]);
+
+impl Link {
+    const NOTHING: u16 = u16::MAX;
+    const LEAF: u16 = 1 << 15;
+
+    fn new(holds: Holds) -> Link {
+        let number = match holds {
+            Holds::Nothing => Link::NOTHING,
+            Holds::Leaf(leaf) => Link::LEAF | leaf as u16,
+            Holds::Fork(fork) => fork as u16,
         };
-        bucket.root = bucket.grow(&leaves, 0, depth);
-        bucket.leaves = leaves;
-        bucket
+        Link(number.to_le_bytes())
+    }
+
+    fn holds(self) -> Holds {
+        match u16::from_le_bytes(self.0) {
+            Link::NOTHING => Holds::Nothing,
+            leaf if leaf & Link::LEAF != 0 => Holds::Leaf(usize::from(leaf & !Link::LEAF)),
+            fork => Holds::Fork(usize::from(fork)),
+        }
+    }
+}
+
+/// Forks whose links fill one hash of a cell.
+const FORKS_IN_A_HASH: usize = 8;
+
+impl Bucket {
+    pub(super) fn new(leaves: &[Leaf], depth: usize) -> Bucket {
+        let mut growing = Growing {
+            links: Vec::with_capacity(leaves.len()),
+            pairs: Vec::with_capacity(leaves.len()),
+        };
+        let (root, hash) = growing.grow(leaves, 0, depth);
+        let Growing { links, pairs } = growing;
+        let forks = pairs.len();
+        let mut cells = Vec::with_capacity(cells_of_links(forks) + forks + leaves.len());
+        cells.resize(cells_of_links(forks), Cell([Hash::ZERO; 2]));
+        for (fork, [left, right]) in links.into_iter().enumerate() {
+            let bytes = &mut cells[fork / (2 * FORKS_IN_A_HASH)].0[fork / FORKS_IN_A_HASH % 2].0;
+            let at = 4 * (fork % FORKS_IN_A_HASH);
+            bytes[at..at + 2].copy_from_slice(&Link::new(left).0);
+            bytes[at + 2..at + 4].copy_from_slice(&Link::new(right).0);
+        }
+        cells.extend(pairs.into_iter().map(Cell));
+        cells.extend(leaves.iter().map(|leaf| Cell([leaf.key, leaf.value_hash])));
+        Bucket {
+            hash,
+            root,
+            forks,
+            cells,
+        }
     }
 
     /// Gives leaves that are here other values, if all of `changes` are; what they leave alone is not
     /// hashed again. The bucket is that of a page at `depth`.
     pub(super) fn replace(&mut self, changes: &[Leaf], depth: usize) -> bool {
-        let found = |change: &Leaf| self.place_of(&change.key).is_some();
-        let all = changes.iter().all(found);
+        let leaves = &self.cells[self.first_leaf()..];
+        let is_here = |change: &Leaf| leaves.binary_search_by(|leaf| leaf.0[0].cmp(&change.key));
+        let all = changes.iter().all(|change| is_here(change).is_ok());
         if all {
-            self.root.1 = self.replace_below(self.root, changes, depth);
+            self.hash = self.replace_below(self.root, self.hash, changes, depth);
         }
         all
     }
 
     /// In the subtree at `depth` that holds `holds` and has `hash`; its new hash.
-    fn replace_below(
-        &mut self,
-        (holds, hash): (Holds, Hash),
-        changes: &[Leaf],
-        depth: usize,
-    ) -> Hash {
+    fn replace_below(&mut self, holds: Holds, hash: Hash, changes: &[Leaf], depth: usize) -> Hash {
         let [first, ..] = changes else {
             return hash;
         };
         match holds {
             Holds::Nothing => hash,
             Holds::Leaf(leaf) => {
-                self.leaves[usize::from(leaf)] = *first;
+                let at = self.first_leaf() + leaf;
+                self.cells[at] = Cell([first.key, first.value_hash]);
                 first.hash()
             }
             Holds::Fork(fork) => {
-                let fork = usize::from(fork);
                 let (lefts, rights) = split_at_bit(changes, depth);
-                let ([left, right], [l, r]) = (self.forks[fork], self.hashes[fork]);
-                let halves = [
-                    self.replace_below((left, l), lefts, depth + 1),
-                    self.replace_below((right, r), rights, depth + 1),
-                ];
-                self.hashes[fork] = halves;
-                node_hash(&halves[0], &halves[1])
-            }
-        }
-    }
-
-    fn place_of(&self, key: &Hash) -> Option<usize> {
-        let found = self.leaves.binary_search_by(|leaf| leaf.key.cmp(key));
-        found.ok()
-    }
-
-    pub(super) fn leaves(&self) -> &[Leaf] {
-        &self.leaves
-    }
-
-    /// Adds the subtree at `depth` of some leaves, before which there are `before`; what it holds, and
-    /// its hash.
-    fn grow(&mut self, leaves: &[Leaf], before: usize, depth: usize) -> (Holds, Hash) {
-        match leaves {
-            [] => (Holds::Nothing, Hash::ZERO),
-            [leaf] => (Holds::Leaf(before as u16), leaf.hash()),
-            _ => {
-                let (left, right) = split_at_bit(leaves, depth);
-                let behind = before + left.len();
-                let (left, l) = self.grow(left, before, depth + 1);
-                let (right, r) = self.grow(right, behind, depth + 1);
-                self.forks.push([left, right]);
-                self.hashes.push([l, r]);
-                (
-                    Holds::Fork((self.forks.len() - 1) as u16),
-                    node_hash(&l, &r),
-                )
+                let [left, right] = *self.hashes(fork);
+                let left = self.replace_below(self.half(fork, 0), left, lefts, depth + 1);
+                let right = self.replace_below(self.half(fork, 1), right, rights, depth + 1);
+                let at = cells_of_links(self.forks) + fork;
+                self.cells[at] = Cell([left, right]);
+                node_hash(&left, &right)
             }
         }
     }
 
     /// What the whole holds.
     pub(super) fn root(&self) -> Holds {
-        self.root.0
+        self.root
     }
 
     /// The hash of the whole.
-    pub(super) fn hash(&self) -> Hash {
-        self.root.1
+    pub(super) fn hash(&self) -> &Hash {
+        &self.hash
     }
 
-    /// What the halves of a fork hold, and their hashes.
-    pub(super) fn fork(&self, fork: u16) -> (&[Holds; 2], &[Hash; 2]) {
-        let fork = usize::from(fork);
-        (&self.forks[fork], &self.hashes[fork])
+    /// What the left half of a fork holds (0), or the right one (1).
+    pub(super) fn half(&self, fork: usize, half: usize) -> Holds {
+        let bytes = &self.cells[fork / (2 * FORKS_IN_A_HASH)].0[fork / FORKS_IN_A_HASH % 2].0;
+        let at = 4 * (fork % FORKS_IN_A_HASH) + 2 * half;
+        Link([bytes[at], bytes[at + 1]]).holds()
     }
 
-    pub(super) fn leaf(&self, leaf: u16) -> Leaf {
-        self.leaves[usize::from(leaf)]
+    /// The hashes of a fork's halves.
+    pub(super) fn hashes(&self, fork: usize) -> &[Hash; 2] {
+        &self.cells[cells_of_links(self.forks) + fork].0
+    }
+
+    pub(super) fn leaf(&self, leaf: usize) -> Leaf {
+        let Cell([key, value_hash]) = self.cells[self.first_leaf() + leaf];
+        Leaf { key, value_hash }
+    }
+
+    /// All leaves in the order of their keys.
+    pub(super) fn leaves(&self) -> Vec<Leaf> {
+        let count = self.cells.len() - self.first_leaf();
+        (0..count).map(|leaf| self.leaf(leaf)).collect()
     }
 
     /// Bytes in memory.
     pub(super) fn len(&self) -> usize {
-        mem::size_of_val(&self.leaves[..])
-            + mem::size_of_val(&self.forks[..])
-            + mem::size_of_val(&self.hashes[..])
+        mem::size_of::<Bucket>() + mem::size_of_val(&self.cells[..])
+    }
+
+    fn first_leaf(&self) -> usize {
+        cells_of_links(self.forks) + self.forks
+    }
+}
+
+fn cells_of_links(forks: usize) -> usize {
+    forks.div_ceil(2 * FORKS_IN_A_HASH)
+}
+
+/// The forks of a bucket that is being made.
+struct Growing {
+    links: Vec<[Holds; 2]>,
+    pairs: Vec<[Hash; 2]>,
+}
+
+impl Growing {
+    /// Adds the subtree at `depth` of some leaves, before which there are `before`; what it holds, and
+    /// its hash.
+    fn grow(&mut self, leaves: &[Leaf], before: usize, depth: usize) -> (Holds, Hash) {
+        match leaves {
+            [] => (Holds::Nothing, Hash::ZERO),
+            [leaf] => (Holds::Leaf(before), leaf.hash()),
+            _ => {
+                let (left, right) = split_at_bit(leaves, depth);
+                let behind = before + left.len();
+                let (left, l) = self.grow(left, before, depth + 1);
+                let (right, r) = self.grow(right, behind, depth + 1);
+                self.links.push([left, right]);
+                self.pairs.push([l, r]);
+                (Holds::Fork(self.pairs.len() - 1), node_hash(&l, &r))
+            }
+        }
     }
 }

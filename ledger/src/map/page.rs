@@ -132,7 +132,8 @@ impl Place {
 }
 
 /// The hashes of the subtrees one to [`SPAN`] levels below a page, and the page's own.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Branch {
     /// Place 0 is unused, 1 the whole; the halves of i are 2i and 2i + 1.
     hashes: [Hash; 2 * WIDTH],
@@ -160,7 +161,7 @@ impl Branch {
         // Recursions end within the bits of a key.
         let decoded = Branch::decode(stored).filter(|_| place.depth + SPAN < KEY_BITS);
         let branch = decoded.ok_or_else(|| place.corrupt("this is not a page of this place"))?;
-        place.expect(expected, &branch.root())?;
+        place.expect(expected, branch.root())?;
         (1..WIDTH).try_for_each(|at| place.expect(&branch.hashes[at], &branch.joined(at)))?;
         Ok(branch)
     }
@@ -200,8 +201,8 @@ impl Branch {
     }
 
     /// The hash of the whole.
-    pub(super) fn root(&self) -> Hash {
-        self.hashes[1]
+    pub(super) fn root(&self) -> &Hash {
+        &self.hashes[1]
     }
 
     /// The hash at a place: see the page format.

@@ -143,13 +143,17 @@ impl Way {
         let mut place = Place::ROOT;
         let mut hash = *root;
         while hash != Hash::ZERO {
-            let branch = match warm.page(state, &place, &hash)? {
-                Kept::Bucket(bucket) => return Ok(self.find_leaf(&bucket, key)),
-                Kept::Branch(branch) => branch,
-            };
-            let at = self.find_below(&branch, place.depth, key);
-            hash = *branch.at(at);
-            place = place.child(at - WIDTH);
+            let below = warm.look(state, &place, &hash, |page| match page {
+                Kept::Bucket(bucket) => Err(self.find_leaf(bucket, key)),
+                Kept::Branch(branch) => {
+                    let at = self.find_below(branch, place.depth, key);
+                    Ok((at - WIDTH, *branch.at(at)))
+                }
+            });
+            match below? {
+                Ok((slot, below)) => (place, hash) = (place.child(slot), below),
+                Err(end) => return Ok(end),
+            }
         }
         Ok(None)
     }
@@ -174,10 +178,9 @@ impl Way {
     fn find_leaf(&mut self, bucket: &Bucket, key: &Hash) -> Option<Leaf> {
         let mut holds = bucket.root();
         while let Holds::Fork(fork) = holds {
-            let (halves, hashes) = bucket.fork(fork);
-            let right = usize::from(bit(key, self.depth));
-            self.step(&hashes[1 - right]);
-            holds = halves[right];
+            let half = usize::from(bit(key, self.depth));
+            self.step(&bucket.hashes(fork)[1 - half]);
+            holds = bucket.half(fork, half);
         }
         match holds {
             Holds::Leaf(leaf) => Some(bucket.leaf(leaf)),

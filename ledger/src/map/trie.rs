@@ -5,7 +5,6 @@
 //! block's changes therefore belong into one batch.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -109,11 +108,7 @@ impl Pages<'_> {
             .map(|((page, (place, _)), changes)| match page {
                 None => Ok(self.build(place, changes)),
                 Some(Kept::Bucket(bucket)) => Ok(self.change_bucket(place, bucket, changes)),
-                Some(Kept::Branch(branch)) => {
-                    // As of a bucket.
-                    let branch = Arc::unwrap_or_clone(branch);
-                    self.change_branch(state, place, branch, changes)
-                }
+                Some(Kept::Branch(branch)) => self.change_branch(state, place, branch, changes),
             })
             .collect()
     }
@@ -122,7 +117,7 @@ impl Pages<'_> {
         &mut self,
         state: &S,
         place: &Place,
-        mut branch: Branch,
+        mut branch: Box<Branch>,
         changes: &[Leaf],
     ) -> Result<Hash, StateError> {
         let (slots, groups): (Vec<usize>, Vec<&[Leaf]>) = groups(place, changes).unzip();
@@ -133,42 +128,40 @@ impl Pages<'_> {
         Ok(self.put_branch(place, branch))
     }
 
-    fn change_bucket(&mut self, place: &Place, bucket: Arc<Bucket>, changes: &[Leaf]) -> Hash {
-        // A proof may be looking at it.
-        let mut bucket = Arc::unwrap_or_clone(bucket);
+    fn change_bucket(&mut self, place: &Place, mut bucket: Box<Bucket>, changes: &[Leaf]) -> Hash {
         if bucket.replace(changes, place.depth) {
             return self.keep_bucket(bucket);
         }
-        self.build(place, &merge(bucket.leaves(), changes))
+        self.build(place, &merge(&bucket.leaves(), changes))
     }
 
     /// Makes the pages of a subtree that holds exactly `leaves`.
     fn build(&mut self, place: &Place, leaves: &[Leaf]) -> Hash {
         if leaves.len() <= MAX_LEAVES {
-            return self.keep_bucket(Bucket::new(leaves.to_vec(), place.depth));
+            return self.keep_bucket(Bucket::new(leaves, place.depth).into());
         }
         let mut slots = [Hash::ZERO; WIDTH];
         for (slot, group) in groups(place, leaves) {
             slots[slot] = self.build(&place.child(slot), group);
         }
-        self.put_branch(place, Branch::new(slots))
+        self.put_branch(place, Branch::new(slots).into())
     }
 
-    fn put_branch(&mut self, place: &Place, branch: Branch) -> Hash {
-        let hash = branch.root();
+    fn put_branch(&mut self, place: &Place, branch: Box<Branch>) -> Hash {
+        let hash = *branch.root();
         let level = place.depth / SPAN;
         if self.branches.len() <= level {
             self.branches.resize_with(level + 1, Writes::new);
         }
         self.branches[level].push((place.state_key(), branch.encode()));
-        self.warm.keep_page(hash, Kept::Branch(branch.into()));
+        self.warm.keep_page(hash, Kept::Branch(branch));
         hash
     }
 
     /// The values are all that is stored of a bucket.
-    fn keep_bucket(&self, bucket: Bucket) -> Hash {
-        let hash = bucket.hash();
-        self.warm.keep_page(hash, Kept::Bucket(bucket.into()));
+    fn keep_bucket(&self, bucket: Box<Bucket>) -> Hash {
+        let hash = *bucket.hash();
+        self.warm.keep_page(hash, Kept::Bucket(bucket));
         hash
     }
 }
