@@ -9,8 +9,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use cairn_ledger::apply::Kept;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
+use cairn_ledger::lottery::OpenRosters;
 use cairn_ledger::state::Writes;
 use cairn_ledger::{admission, apply, entry};
 use cairn_storage::{LogStore, StateStore};
@@ -19,11 +21,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::admitted::AdmittedCache;
 use crate::cosign::Cosigner;
-use crate::locked;
 use crate::sequencer::Queue;
 use crate::snapshot::Copies;
 use crate::tracker::Tracker;
 use crate::types::{Applied, Entry, LogId, StoredMembership, from_bytes, to_bytes};
+use crate::{locked, secret};
 
 /// Raft's position in the state: written with every block.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,7 @@ pub(crate) struct Position {
 pub struct Applier {
     chain: Arc<Chain>,
     store: Arc<StateStore>,
+    rosters: OpenRosters,
     admitted: Arc<AdmittedCache>,
     tracker: Arc<Tracker>,
     cosigner: Arc<Cosigner>,
@@ -85,6 +88,7 @@ impl Applier {
         Ok(Self {
             chain,
             store,
+            rosters: OpenRosters::new(&secret()),
             admitted,
             tracker,
             cosigner,
@@ -154,8 +158,11 @@ impl Applier {
     fn block(&self, bytes: &Bytes, term: u64, position: &Position) -> io::Result<u64> {
         let proposal = apply::read_proposal(bytes);
         let admitted = |leaf_hash: &Hash| self.admitted.contains(leaf_hash);
-        let warm = self.cosigner.warm();
-        let block = apply::apply(&self.chain, &*self.store, warm, &proposal, term, &admitted)
+        let kept = Kept {
+            map: self.cosigner.warm(),
+            rosters: &self.rosters,
+        };
+        let block = apply::apply(&self.chain, &*self.store, kept, &proposal, term, &admitted)
             .map_err(io::Error::other)?;
         self.commit(&block.writes, position)?;
         // First: it may be what begins the epoch that this block is of.

@@ -18,6 +18,7 @@ use crate::checkpoint::{self, CertifiedCheckpoint};
 use crate::genesis::{self, Chain, RULES_VERSION};
 use crate::hash::Hash;
 use crate::log::{self, TreeId};
+use crate::lottery::OpenRosters;
 use crate::map::Warm;
 use crate::state::{MemoryState, Overlay, StateError, StateRead, Writes};
 use crate::{canonical, code, evidence, lottery, map, members, rooms};
@@ -75,7 +76,8 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     let nothing = MemoryState::default();
     let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(&nothing);
     let created_at_ms = chain.genesis.created_at_ms;
-    let mut ctx = Ctx::new(chain, created_at_ms, 0, &mut overlay);
+    let rosters = OpenRosters::new(&[0; 32]);
+    let mut ctx = Ctx::new(chain, created_at_ms, 0, &mut overlay, &rosters);
     for author in &chain.genesis.authors {
         ctx.map_put(
             AUTHOR_NAMESPACE,
@@ -116,12 +118,35 @@ pub fn read_proposal(payload: &Bytes) -> v1::Proposal {
     canonical::decode_shared(payload).unwrap_or_default()
 }
 
-/// Applies `proposal`, committed in Raft's `term`, to `state`. `warm` is what this node has read of
-/// the map before; `admitted` says of a leaf hash whether it has verified that entry's signatures.
+/// [`apply`] for whoever takes nothing as known, and verifies and reads everything anew.
+pub fn replay(
+    chain: &Chain,
+    state: &dyn StateRead,
+    proposal: &v1::Proposal,
+    term: u64,
+) -> Result<Applied, ApplyError> {
+    let kept = Kept {
+        map: &Warm::new(0),
+        rosters: &OpenRosters::new(&[0; 32]),
+    };
+    apply(chain, state, kept, proposal, term, &|_| false)
+}
+
+/// What a node keeps in memory from block to block. No block depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// What it has read and made of the map.
+    pub map: &'a Warm,
+    /// The tags of rosters that are being filled.
+    pub rosters: &'a OpenRosters,
+}
+
+/// Applies `proposal`, committed in Raft's `term`, to `state`. `admitted` says of a leaf hash whether
+/// this node has verified that entry's signatures.
 pub fn apply(
     chain: &Chain,
     state: &dyn StateRead,
-    warm: &Warm,
+    kept: Kept<'_>,
     proposal: &v1::Proposal,
     term: u64,
     admitted: &dyn Fn(&Hash) -> bool,
@@ -133,7 +158,7 @@ pub fn apply(
     let height = parent.header.height + 1;
     let timestamp_ms = parent.header.timestamp_ms.max(proposal.timestamp_ms);
     let mut overlay = Overlay::new(state);
-    let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay);
+    let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay, kept.rosters);
 
     let certificate = known_certificate(chain, state, proposal.certificate.as_ref())?;
     if let Some(known) = &certificate {
@@ -173,7 +198,7 @@ pub fn apply(
         parent.header.tree_size,
         &block.leaves,
     )?;
-    let (map_root, pages) = map::update(state, warm, &parent.map_root()?, &changes)?;
+    let (map_root, pages) = map::update(state, kept.map, &parent.map_root()?, &changes)?;
     let header = v1::Header {
         height,
         parent_hash: parent.header_hash.to_bytes(),
@@ -189,7 +214,7 @@ pub fn apply(
         checkpoint: changed || (wanted && !membership.pending),
         ..parent.header.clone()
     };
-    let kept = v1::Proposal {
+    let recorded = v1::Proposal {
         timestamp_ms: proposal.timestamp_ms,
         checkpoint: proposal.checkpoint,
         certificate: certificate.map(|known| known.to_proto()),
@@ -199,7 +224,7 @@ pub fn apply(
         (overlay, pages),
         Some(&parent),
         header,
-        Some(kept),
+        Some(recorded),
         block.outcomes,
     ))
 }
@@ -318,7 +343,9 @@ pub fn approvals_refused(
     let earliest = entry.envelope.not_after_ms.saturating_sub(lifetime);
     let timestamp_ms = tip.header.timestamp_ms.max(earliest);
     let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(state);
-    let mut ctx = Ctx::new(chain, timestamp_ms, tip.header.height + 1, &mut overlay);
+    let rosters = OpenRosters::new(&[0; 32]);
+    let height = tip.header.height + 1;
+    let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay, &rosters);
     let decided = decide(&mut ctx, entry, tip.header.tree_size)?;
     Ok(decided.err().filter(leaves_no_trace))
 }

@@ -17,6 +17,8 @@ pub struct Hash(pub [u8; 32]);
 impl Hash {
     /// All zero: no hash. The root of an empty map, the parent of genesis.
     pub const ZERO: Hash = Hash([0; 32]);
+    /// Bytes of a hash.
+    pub const LEN: usize = 32;
 
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -118,7 +120,7 @@ mod tests {
 
     #[test]
     fn short_and_long_parts_are_hashed_behind_their_lengths() {
-        let domain = Domain::new("cairn v1 test");
+        let domain = Domain::new("cairn v1 map key");
         let bytes = [7; 2 * SHORT];
         for first in [0, 1, 100] {
             for second in (0..2 * SHORT).filter(|len| *len < 3 || len.abs_diff(SHORT) < 130) {

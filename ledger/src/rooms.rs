@@ -20,7 +20,7 @@ pub const OUTCOME: u8 = b'o';
 pub const BLOCK: u8 = b'h';
 /// One record: height (8) and time (8) of the newest checkpoint ‖ the newest header.
 pub const TIP: u8 = b'n';
-/// Tags seen, under the leaf of the LotteryOpen (8): see `lottery::tags`.
+/// Tags of a roster, leaf of the LotteryOpen (8) ‖ segment (4): see `lottery::tags`.
 pub const ROSTER_TAGS: u8 = b'g';
 /// Chunks of a roster: lottery id (32) ‖ first serial (8) → leaf index (8) ‖ row count (4), then tier
 /// (1) ‖ weight (1) a row unless all rows are of tier 0 and weight 1.

@@ -12,11 +12,12 @@ use cairn_proto::v1::{self, CodeStatus, EntryKind, RejectReason, Role, Visibilit
 use ed25519_dalek::SigningKey;
 use prost::Message;
 
-use crate::apply::{self, Applied, ApplyError};
+use crate::apply::{self, Applied, ApplyError, Kept};
 use crate::entry::{self, Draft};
 use crate::genesis::Chain;
 use crate::hash::{self, Hash};
 use crate::log::{self, TreeId};
+use crate::lottery::OpenRosters;
 use crate::map::Warm;
 use crate::state::MemoryState;
 use crate::{canonical, checkpoint, evidence, map, members};
@@ -176,6 +177,7 @@ pub struct Ledger {
     pub state: MemoryState,
     /// As on a node, what one block leaves warm the next one does not read.
     pub warm: Arc<Warm>,
+    pub rosters: Arc<OpenRosters>,
     pub now: u64,
     nonce: Cell<u64>,
 }
@@ -192,6 +194,7 @@ impl Ledger {
             now: chain.genesis.created_at_ms,
             state: MemoryState::default(),
             warm: Arc::new(Warm::new(WARM_BYTES)),
+            rosters: Arc::new(OpenRosters::new(&[5; 32])),
             nonce: Cell::new(0),
             chain,
         };
@@ -247,9 +250,16 @@ impl Ledger {
         }
     }
 
+    pub fn kept(&self) -> Kept<'_> {
+        Kept {
+            map: &self.warm,
+            rosters: &self.rosters,
+        }
+    }
+
     /// The next block, not committed.
     pub fn apply(&self, proposal: &v1::Proposal) -> Result<Applied, ApplyError> {
-        apply::apply(&self.chain, &self.state, &self.warm, proposal, 1, &|_| {
+        apply::apply(&self.chain, &self.state, self.kept(), proposal, 1, &|_| {
             false
         })
     }

@@ -361,7 +361,7 @@ fn applying_the_proposal_gives_the_stated_header() {
             .collect(),
     };
     let term = number(&v["proposal"]["term"]);
-    let block = apply::apply(&chain, &state, &Warm::new(0), &proposal, term, &|_| false).unwrap();
+    let block = apply::replay(&chain, &state, &proposal, term).unwrap();
     assert_eq!(block.header_bytes, bytes(&v["bytes"]));
     assert_eq!(block.header_hash, hash(&v["hash"]));
     assert_eq!(

@@ -10,6 +10,7 @@ use prost::Message;
 use super::AUTHOR_NAMESPACE;
 use crate::genesis::Chain;
 use crate::hash::Hash;
+use crate::lottery::OpenRosters;
 use crate::map;
 use crate::state::{Overlay, StateError, StateRead, put_all};
 
@@ -24,6 +25,8 @@ pub struct Ctx<'a, 's, S: ?Sized> {
     pub height: u64,
     /// Indexes, and what earlier entries of this block wrote.
     pub state: &'a mut Overlay<'s, S>,
+    /// What this node keeps of rosters that are being filled.
+    pub rosters: &'a OpenRosters,
     map_changes: BTreeMap<Hash, Bytes>,
 }
 
@@ -34,12 +37,14 @@ impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
         timestamp_ms: u64,
         height: u64,
         state: &'a mut Overlay<'s, S>,
+        rosters: &'a OpenRosters,
     ) -> Self {
         Self {
             chain,
             timestamp_ms,
             height,
             state,
+            rosters,
             map_changes: BTreeMap::new(),
         }
     }
@@ -83,7 +88,8 @@ impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
     /// Sets the map's value under `namespace` and `raw`; a value is never empty, since proofs
     /// tell absence by that.
     pub fn map_put(&mut self, namespace: &str, raw: &[u8], value: Bytes) {
-        self.map_put_many(vec![(map::map_key(namespace, raw), value)]);
+        assert!(!value.is_empty(), "a rule wrote an empty value");
+        self.map_changes.insert(map::map_key(namespace, raw), value);
     }
 
     /// Sets the map's values of many keys, each made with [`map::map_key`].

@@ -64,9 +64,14 @@ fn there_is_no_block_before_genesis_or_after_rules_that_are_unknown() {
     let mut ledger = Ledger::new();
     let nothing = MemoryState::default();
     let proposal = ledger.proposal(vec![]);
-    let applied = apply(&ledger.chain, &nothing, &ledger.warm, &proposal, 1, &|_| {
-        false
-    });
+    let applied = apply(
+        &ledger.chain,
+        &nothing,
+        ledger.kept(),
+        &proposal,
+        1,
+        &|_| false,
+    );
     assert_eq!(applied, Err(ApplyError::NoGenesis));
 
     let mut header = ledger.tip().header;
@@ -414,7 +419,7 @@ fn admitted_before_spares_the_signatures_and_nothing_else() {
         apply(
             &ledger.chain,
             &ledger.state,
-            &ledger.warm,
+            ledger.kept(),
             &proposal,
             1,
             &|_| true,
@@ -438,7 +443,7 @@ fn admitted_before_spares_the_signatures_and_nothing_else() {
         let applied = apply(
             &ledger.chain,
             &ledger.state,
-            &ledger.warm,
+            ledger.kept(),
             &proposal,
             1,
             &not_this,
@@ -655,14 +660,7 @@ fn a_read_that_fails_stops_the_block_and_decides_nothing() {
             state: &ledger.state,
             reads_left: Cell::new(reads),
         };
-        match apply(
-            &ledger.chain,
-            &failing,
-            &Warm::new(0),
-            &proposal,
-            1,
-            &|_| false,
-        ) {
+        match replay(&ledger.chain, &failing, &proposal, 1) {
             Ok(applied) => {
                 assert_eq!(applied, expected);
                 fewest = Some(reads);
@@ -786,7 +784,7 @@ proptest! {
                 let header = header_at(&ledger.state, tip.header.height).unwrap().unwrap();
                 proposal.certificate = Some(ledger.certificate(header, &[1, 2, 3]));
             }
-            let applied = apply(&ledger.chain, &ledger.state, &ledger.warm, &proposal, *term, &|_| false).unwrap();
+            let applied = apply(&ledger.chain, &ledger.state, ledger.kept(), &proposal, *term, &|_| false).unwrap();
             // A node that admitted the good ones before, on a state that is held otherwise.
             let good = |leaf: &Hash| {
                 proposal.entries.iter().any(|signed| {
@@ -796,7 +794,8 @@ proptest! {
             let (below, above) = split(&ledger.state);
             let mut elsewhere = Overlay::new(&below);
             elsewhere.extend(above);
-            let there = apply(&ledger.chain, &elsewhere, &Warm::new(0), &proposal, *term, &good).unwrap();
+            let nothing = Kept { map: &Warm::new(0), rosters: &OpenRosters::new(&[0; 32]) };
+            let there = apply(&ledger.chain, &elsewhere, nothing, &proposal, *term, &good).unwrap();
             prop_assert!(there == applied);
             ledger.commit(applied);
         }
@@ -806,7 +805,7 @@ proptest! {
             let block = read_block(&ledger.state, height).unwrap().unwrap();
             let header: v1::Header = canonical::decode(&block.header).unwrap();
             if let Some(proposal) = &block.proposal {
-                let again = apply(&replayed.chain, &replayed.state, &replayed.warm, proposal, header.term, &|_| false);
+                let again = apply(&replayed.chain, &replayed.state, replayed.kept(), proposal, header.term, &|_| false);
                 let again = again.unwrap();
                 prop_assert_eq!(&again.header_bytes, &block.header);
                 prop_assert_eq!(&again.outcomes, &block.outcomes);

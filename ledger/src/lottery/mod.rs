@@ -39,6 +39,7 @@ mod whole;
 use cairn_proto::v1;
 
 use crate::hash::Hash;
+pub use tags::OpenRosters;
 
 /// The map's namespace of lottery states.
 pub const NAMESPACE: &str = "lottery";

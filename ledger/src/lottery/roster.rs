@@ -180,6 +180,11 @@ impl<'a> Columns<'a> {
         })
     }
 
+    /// All rows' tags in their order.
+    pub fn tags(&self) -> impl Iterator<Item = [u8; 32]> + Clone + use<'a> {
+        self.chunk.tags.as_chunks().0.iter().copied()
+    }
+
     /// All rows in their order.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         (0..self.rows).filter_map(|index| self.row(index))

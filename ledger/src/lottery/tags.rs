@@ -1,130 +1,198 @@
-//! The tags that a lottery's roster has, so that nobody comes in twice.
+//! The tags of rosters that are being filled, so that nobody comes in twice.
 //!
-//! What holds here: tags are kept as sorted runs, as many as the binary number of batches has ones.
-//! A new batch is looked up in every run, and merged with those below its place, as one carries in
-//! an addition: each tag is written a logarithm of times, in long records, instead of once in a
-//! record of its own, which costs a database several times as much as the tag is long. A run at
-//! level l is cut by the tags' first bits, so that a batch of one row reads little.
+//! What holds here: a chunk's tags are looked up among all that its roster has, in memory; a node
+//! keeps those from chunk to chunk under the roster's root, so what it keeps is true of every state
+//! with that root, and whoever does not have it reads the records and decides alike. What stays out:
+//! which chunk may follow which (`rules`).
 //!
-//! Records, big-endian, under the leaf of the lottery's opening (8): nothing → number of batches (4);
-//! `level (1) ‖ page (4)` → tags, ascending, [`KEPT`] bytes each.
+//! Records, big-endian, under the leaf of the lottery's opening (8): `segment (4)` → the first
+//! [`KEPT`] bytes of the tags of [`SEGMENT`] rows, by serial; the last segment may have fewer and is
+//! written again as it fills.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher};
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::hash::Hash;
 use crate::rooms;
 use crate::state::{Overlay, StateError, StateRead};
 
 /// Bytes of a tag that are kept and compared: what whoever holds both keys would have to search for
 /// 2^64 rows to find twice, and gain nothing but a refusal.
 const KEPT: usize = 16;
-/// Runs up to this level are one page: below it a page would be shorter than a record's overhead.
-const WHOLE_LEVELS: u32 = 6;
+/// Rows in one segment. A roster that comes row by row writes half of that many tags again with each.
+const SEGMENT: u64 = 128;
+/// Segments in one read: half a megabyte.
+const SEGMENTS_PER_READ: usize = 256;
+/// Tags that are kept in memory, of all rosters together: those of the largest one that may be, and
+/// about 140 MB.
+const MOST_KEPT: usize = super::rules::MAX_LOTTERY_ROWS as usize;
 
 type Tag = [u8; KEPT];
 
-/// Adds a batch of tags; `false`, and nothing written, where one stands in it twice or was there
-/// before.
-pub(super) fn add<S: StateRead + ?Sized>(
-    state: &mut Overlay<'_, S>,
-    open_leaf_index: u64,
-    tags: impl IntoIterator<Item = [u8; 32]>,
-) -> Result<bool, StateError> {
-    let kept = |tag: [u8; 32]| *tag.first_chunk::<KEPT>().expect("a tag is longer");
-    let mut batch: Vec<Tag> = tags.into_iter().map(kept).collect();
-    batch.sort_unstable_by_key(|tag| u128::from_be_bytes(*tag));
-    if batch.array_windows().any(|[a, b]| a == b) {
-        return Ok(false);
+/// What is kept in memory of rosters that are being filled.
+#[derive(Debug)]
+pub struct OpenRosters {
+    seeds: Seeds,
+    /// The one that was used last is the last one.
+    rosters: Mutex<Vec<(Hash, Tags)>>,
+}
+
+impl OpenRosters {
+    /// None yet. Registrars choose tags: `secret` is random, or else tags could be chosen that make
+    /// looking others up slow. What is found does not depend on it.
+    pub fn new(secret: &[u8; 32]) -> OpenRosters {
+        OpenRosters {
+            seeds: Seeds::new(secret),
+            rosters: Mutex::default(),
+        }
     }
-    let runs = Runs { open_leaf_index };
-    let batches = runs.batches(state)?;
-    // Below this level the new run is merged with those that are there, and takes their place.
-    let free = batches.trailing_ones();
-    let mut run = batch.clone();
-    for level in (0..u32::BITS).filter(|level| batches >> level & 1 == 1) {
-        let wanted = match level < free {
-            true => (0..1 << cut(level)).collect(),
-            false => touched(&batch, level),
+
+    /// The tags of a roster: kept ones, or else those of the state's records.
+    pub(super) fn take<S: StateRead + ?Sized>(
+        &self,
+        state: &S,
+        roster: &Roster,
+    ) -> Result<Tags, StateError> {
+        let mut rosters = self.lock();
+        let kept = rosters.iter().position(|(root, _)| *root == roster.root);
+        if let Some(at) = kept {
+            return Ok(rosters.remove(at).1);
+        }
+        drop(rosters);
+        roster.read(state, &self.seeds)
+    }
+
+    /// Keeps the tags of the roster with the root `root`. Where that makes too many, those go that were
+    /// not used for the longest time.
+    pub(super) fn keep(&self, root: Hash, tags: Tags) {
+        let mut rosters = self.lock();
+        rosters.push((root, tags));
+        let mut sum: usize = rosters.iter().map(|(_, tags)| tags.0.len()).sum();
+        while sum > MOST_KEPT {
+            sum -= rosters.remove(0).1.0.len();
+        }
+    }
+
+    /// The roster with the root `root` is full: nobody looks a tag up any more.
+    pub(super) fn forget(&self, root: &Hash) {
+        self.lock().retain(|(kept, _)| kept != root);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Hash, Tags)>> {
+        self.rosters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A roster as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Roster {
+    /// The leaf of the lottery's opening.
+    pub(super) open_leaf_index: u64,
+    pub(super) rows: u64,
+    /// Of its tree.
+    pub(super) root: Hash,
+}
+
+impl Roster {
+    fn key(&self, segment: &[u8]) -> Vec<u8> {
+        let open = self.open_leaf_index.to_be_bytes();
+        rooms::key(rooms::ROSTER_TAGS, &[&open, segment])
+    }
+
+    fn segment_key(&self, segment: u64) -> Vec<u8> {
+        // Rows are far below 2^32.
+        self.key(&(segment as u32).to_be_bytes())
+    }
+
+    fn read<S: StateRead + ?Sized>(&self, state: &S, seeds: &Seeds) -> Result<Tags, StateError> {
+        let mut tags = Tags(HashSet::with_hasher(*seeds));
+        let mut rows = 0;
+        let prefix = self.key(&[]);
+        while rows < self.rows {
+            let from = self.segment_key(rows / SEGMENT);
+            let segments = state.scan(&prefix, &from, SEGMENTS_PER_READ)?;
+            let expected = self.rows.min(rows + segments.len() as u64 * SEGMENT);
+            for (_, segment) in &segments {
+                let segment = tags_of(segment)?;
+                tags.0.extend(segment.iter().copied().map(number));
+                rows += segment.len() as u64;
+            }
+            if segments.is_empty() || rows != expected {
+                return Err(corrupt("a segment is missing, too short or too long"));
+            }
+        }
+        match tags.0.len() as u64 == rows {
+            true => Ok(tags),
+            false => Err(corrupt("a tag stands there twice")),
+        }
+    }
+
+    /// Writes the tags of the rows that come behind.
+    pub(super) fn put<S: StateRead + ?Sized>(
+        &self,
+        state: &mut Overlay<'_, S>,
+        tags: impl Iterator<Item = [u8; 32]>,
+    ) -> Result<(), StateError> {
+        let segment_bytes = SEGMENT as usize * KEPT;
+        let mut segment = self.rows / SEGMENT;
+        let mut bytes = match self.rows % SEGMENT {
+            0 => Vec::with_capacity(segment_bytes),
+            _ => {
+                let begun = state.get(&self.segment_key(segment))?;
+                begun
+                    .map(Vec::from)
+                    .ok_or_else(|| corrupt("the last segment is missing"))?
+            }
         };
-        let pages = runs.pages(state, level, &wanted)?;
-        let mut old: Vec<Tag> = Vec::new();
-        for (page, bytes) in wanted.iter().zip(&pages) {
-            let there = tags_of(bytes)?;
-            if any_in(of_page(&batch, level, *page), there) {
-                return Ok(false);
-            }
-            if level < free {
-                old.extend_from_slice(there);
+        for tag in tags {
+            bytes.extend_from_slice(&kept(&tag));
+            if bytes.len() >= segment_bytes {
+                let full = mem::replace(&mut bytes, Vec::with_capacity(segment_bytes));
+                state.put(self.segment_key(segment), full);
+                segment += 1;
             }
         }
-        if level < free {
-            run = merged(&old, &run);
+        if !bytes.is_empty() {
+            state.put(self.segment_key(segment), bytes);
         }
+        Ok(())
     }
-    runs.put(state, free, &run);
-    state.put(runs.key(&[]), (batches + 1).to_be_bytes().to_vec());
-    Ok(true)
 }
 
-/// So many of a tag's first bits choose its page.
-fn cut(level: u32) -> u32 {
-    level.saturating_sub(WHOLE_LEVELS)
-}
+/// The tags of one roster.
+#[derive(Debug)]
+pub(super) struct Tags(HashSet<u128, Seeds>);
 
-fn page_of(tag: &Tag, level: u32) -> u32 {
-    let [a, b, c, d, ..] = *tag;
-    let first = u64::from(u32::from_be_bytes([a, b, c, d]));
-    (first >> (u32::BITS - cut(level))) as u32
-}
-
-/// The pages that tags of `run` fall into, ascending.
-fn touched(run: &[Tag], level: u32) -> Vec<u32> {
-    let mut pages: Vec<u32> = run.iter().map(|tag| page_of(tag, level)).collect();
-    pages.dedup();
-    pages
-}
-
-fn of_page(run: &[Tag], level: u32, page: u32) -> &[Tag] {
-    let from = run.partition_point(|tag| page_of(tag, level) < page);
-    let to = run.partition_point(|tag| page_of(tag, level) <= page);
-    &run[from..to]
-}
-
-/// Whether two ascending lists have a tag in common. The second is the longer one: from each tag of
-/// the first on it is searched in steps that double, so that what is near is found near.
-fn any_in(few: &[Tag], mut many: &[Tag]) -> bool {
-    for tag in few {
-        let mut step = 1;
-        while many.get(step).is_some_and(|other| before(other, tag)) {
-            many = &many[step..];
-            step *= 2;
+impl Tags {
+    /// Adds a chunk's tags; `false`, and nothing added, where one stands in it twice or was there
+    /// before.
+    pub(super) fn add(&mut self, tags: impl Iterator<Item = [u8; 32]> + Clone) -> bool {
+        for (added, tag) in tags.clone().enumerate() {
+            if !self.0.insert(number(kept(&tag))) {
+                for tag in tags.take(added) {
+                    self.0.remove(&number(kept(&tag)));
+                }
+                return false;
+            }
         }
-        let near = &many[..many.len().min(step + 1)];
-        many = &many[near.partition_point(|other| before(other, tag))..];
-        if many.first() == Some(tag) {
-            return true;
-        }
+        true
     }
-    false
 }
 
-/// As numbers: quicker than byte by byte.
-fn before(a: &Tag, b: &Tag) -> bool {
-    u128::from_be_bytes(*a) < u128::from_be_bytes(*b)
+fn kept(tag: &[u8; 32]) -> Tag {
+    *tag.first_chunk().expect("a tag is longer")
 }
 
-fn merged(a: &[Tag], b: &[Tag]) -> Vec<Tag> {
-    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-    let mut all = Vec::with_capacity(a.len() + b.len());
-    while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
-        let next = if before(x, y) { a.next() } else { b.next() };
-        all.extend(next.copied());
-    }
-    all.extend(a.chain(b).copied());
-    all
+fn number(tag: Tag) -> u128 {
+    u128::from_be_bytes(tag)
 }
 
-fn tags_of(bytes: &Bytes) -> Result<&[Tag], StateError> {
-    match bytes.as_chunks::<KEPT>() {
+fn tags_of(segment: &Bytes) -> Result<&[Tag], StateError> {
+    match segment.as_chunks() {
         (tags, []) => Ok(tags),
         _ => Err(corrupt("not a list of tags")),
     }
@@ -137,49 +205,46 @@ fn corrupt(detail: &str) -> StateError {
     }
 }
 
-/// The records of one lottery.
-struct Runs {
-    open_leaf_index: u64,
+/// Hashes of tags for looking them up: a product with both halves of its 128 bits folded together, as
+/// wyhash does it. Without the seeds nobody can choose tags whose hashes are alike.
+#[derive(Debug, Clone, Copy)]
+struct Seeds([u64; 2]);
+
+impl Seeds {
+    fn new(secret: &[u8; 32]) -> Seeds {
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| secret[at + byte]));
+        Seeds([word(0), word(8)])
+    }
 }
 
-impl Runs {
-    fn key(&self, rest: &[&[u8]]) -> Vec<u8> {
-        let open = self.open_leaf_index.to_be_bytes();
-        rooms::key(rooms::ROSTER_TAGS, &[&[&open[..]], rest].concat())
+impl BuildHasher for Seeds {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded(self.0, 0)
+    }
+}
+
+struct Folded([u64; 2], u64);
+
+impl Hasher for Folded {
+    fn finish(&self) -> u64 {
+        self.1
     }
 
-    fn page_key(&self, level: u32, page: u32) -> Vec<u8> {
-        self.key(&[&[level as u8], &page.to_be_bytes()])
-    }
-
-    fn batches<S: StateRead + ?Sized>(&self, state: &S) -> Result<u32, StateError> {
-        let Some(value) = state.get(&self.key(&[]))? else {
-            return Ok(0);
-        };
-        let number = value.as_ref().try_into().map(u32::from_be_bytes);
-        number.map_err(|_| corrupt("not a number of batches"))
-    }
-
-    fn pages<S: StateRead + ?Sized>(
-        &self,
-        state: &S,
-        level: u32,
-        pages: &[u32],
-    ) -> Result<Vec<Bytes>, StateError> {
-        let keys = pages.iter().map(|page| self.page_key(level, *page));
-        let found = state.multi_get(&keys.collect::<Vec<_>>())?;
-        let there = |page: Option<Bytes>| page.ok_or_else(|| corrupt("a page is missing"));
-        found.into_iter().map(there).collect()
-    }
-
-    fn put<S: StateRead + ?Sized>(&self, state: &mut Overlay<'_, S>, level: u32, run: &[Tag]) {
-        let mut rest = run;
-        for page in 0..1 << cut(level) {
-            let end = rest.partition_point(|tag| page_of(tag, level) <= page);
-            let (tags, after) = rest.split_at(end);
-            state.put(self.page_key(level, page), tags.as_flattened().to_vec());
-            rest = after;
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(KEPT) {
+            let mut padded = [0; KEPT];
+            padded[..part.len()].copy_from_slice(part);
+            self.write_u128(number(padded));
         }
+    }
+
+    fn write_u128(&mut self, tag: u128) {
+        let high = (tag >> u64::BITS) as u64 ^ self.0[0] ^ self.1;
+        let low = tag as u64 ^ self.0[1];
+        let product = u128::from(high) * u128::from(low);
+        self.1 = (product >> u64::BITS) as u64 ^ product as u64;
     }
 }
 
@@ -193,32 +258,63 @@ mod tests {
     use super::*;
     use crate::state::MemoryState;
 
-    const OPEN: u64 = 7;
-
     fn tag(number: u64) -> [u8; 32] {
         crate::hash::plain(&number.to_be_bytes()).0
     }
 
-    /// Adds a batch as a block of its own.
-    fn add_to(state: &mut MemoryState, numbers: &[u64]) -> bool {
-        let mut overlay = Overlay::new(&*state);
-        let new = add(&mut overlay, OPEN, numbers.iter().copied().map(tag)).unwrap();
-        let writes = overlay.into_writes();
-        assert!(new || writes.is_empty(), "a refusal leaves nothing");
-        state.commit(writes);
-        new
+    /// A roster in a state; its root is made up of its rows' number.
+    struct Filling {
+        state: MemoryState,
+        roster: Roster,
+    }
+
+    impl Filling {
+        fn new(open_leaf_index: u64) -> Filling {
+            Filling {
+                state: MemoryState::default(),
+                roster: Roster {
+                    open_leaf_index,
+                    rows: 0,
+                    root: Hash::ZERO,
+                },
+            }
+        }
+
+        /// Adds a chunk as a block of its own.
+        fn add(&mut self, rosters: &OpenRosters, numbers: &[u64]) -> bool {
+            let mut overlay = Overlay::new(&self.state);
+            let mut tags = rosters.take(&overlay, &self.roster).unwrap();
+            let chunk = numbers.iter().copied().map(tag);
+            let new = tags.add(chunk.clone());
+            if new {
+                self.roster.put(&mut overlay, chunk).unwrap();
+                self.roster.rows += numbers.len() as u64;
+                let what = [self.roster.open_leaf_index, self.roster.rows];
+                self.roster.root = crate::hash::plain(what.map(u64::to_be_bytes).as_flattened());
+            }
+            rosters.keep(self.roster.root, tags);
+            let writes = overlay.into_writes();
+            assert!(new || writes.is_empty(), "a refusal leaves nothing");
+            self.state.commit(writes);
+            new
+        }
     }
 
     proptest! {
         #[test]
-        fn a_batch_is_refused_exactly_where_a_tag_stands_twice(
-            batches in prop::collection::vec(prop::collection::vec(0u64..400, 1..6), 1..120)
+        fn a_chunk_is_refused_exactly_where_a_tag_stands_twice_whatever_is_kept(
+            chunks in prop::collection::vec(
+                (prop::collection::vec(0u64..2_000, 1..40), any::<bool>()), 1..120)
         ) {
-            let (mut state, mut seen) = (MemoryState::default(), BTreeSet::new());
-            for batch in batches {
-                let once: BTreeSet<u64> = batch.iter().copied().collect();
-                let new = once.len() == batch.len() && once.is_disjoint(&seen);
-                prop_assert_eq!(add_to(&mut state, &batch), new);
+            let (mut filling, mut seen) = (Filling::new(7), BTreeSet::new());
+            let mut rosters = OpenRosters::new(&[1; 32]);
+            for (chunk, restart) in chunks {
+                if restart {
+                    rosters = OpenRosters::new(&[3; 32]);
+                }
+                let once: BTreeSet<u64> = chunk.iter().copied().collect();
+                let new = once.len() == chunk.len() && once.is_disjoint(&seen);
+                prop_assert_eq!(filling.add(&rosters, &chunk), new);
                 if new {
                     seen.extend(once);
                 }
@@ -227,52 +323,70 @@ mod tests {
     }
 
     #[test]
-    fn single_rows_find_each_other_across_pages_and_levels() {
-        let mut state = MemoryState::default();
-        // Past level 9, where a run has eight pages.
-        for number in 0..700 {
-            assert!(add_to(&mut state, &[number]));
+    fn rosters_that_are_filled_in_turn_do_not_see_each_other() {
+        let rosters = OpenRosters::new(&[1; 32]);
+        let mut fillings = [Filling::new(7), Filling::new(8)];
+        for number in 0..300 {
+            for filling in &mut fillings {
+                assert!(filling.add(&rosters, &[number]));
+                assert!(!filling.add(&rosters, &[1_000 + number, number]));
+            }
         }
-        assert!(
-            state
-                .pairs()
-                .keys()
-                .any(|key| key.len() == 1 + 8 + 5 && key[9] == 9)
-        );
-        for number in (0..700).rev() {
-            assert!(!add_to(&mut state, &[number]), "{number}");
+        assert_eq!(rosters.lock().len(), 2, "one for each roster");
+        rosters.forget(&fillings[0].roster.root);
+        assert_eq!(rosters.lock().len(), 1);
+        for filling in &mut fillings {
+            assert!(!filling.add(&rosters, &[31]));
         }
-        assert!(!add_to(&mut state, &[5_000, 31]));
-        assert!(!add_to(&mut state, &[5_000, 5_000]));
-        assert!(add_to(&mut state, &[5_000]));
     }
 
     #[test]
-    fn batches_of_one_block_see_each_other() {
-        let state = MemoryState::default();
-        let mut overlay = Overlay::new(&state);
-        assert_eq!(add(&mut overlay, OPEN, [tag(1), tag(2)]), Ok(true));
-        assert_eq!(add(&mut overlay, OPEN, [tag(3)]), Ok(true));
-        assert_eq!(add(&mut overlay, OPEN, [tag(2)]), Ok(false));
-        assert_eq!(
-            add(&mut overlay, OPEN + 1, [tag(2)]),
-            Ok(true),
-            "another lottery"
-        );
-    }
-
-    #[test]
-    fn a_damaged_record_is_no_absence() {
-        let mut state = MemoryState::default();
-        assert!(add_to(&mut state, &[1, 2]));
-        let runs = Runs {
-            open_leaf_index: OPEN,
-        };
-        for (key, value) in [(runs.page_key(0, 0), &b"short"[..]), (runs.key(&[]), b"x")] {
+    fn a_record_that_is_damaged_or_missing_is_no_absence() {
+        let mut filling = Filling::new(7);
+        let rosters = OpenRosters::new(&[1; 32]);
+        let numbers: Vec<u64> = (0..2 * SEGMENT + 5).collect();
+        assert!(filling.add(&rosters, &numbers));
+        let (roster, state) = (filling.roster, filling.state);
+        let first = state.get(&roster.segment_key(0)).unwrap().unwrap();
+        let twice = [&first[..], &first[..KEPT]].concat();
+        let damages = [&b"short"[..], &first[KEPT..], &twice, &[]];
+        for (segment, damage) in (0..3).flat_map(|at| damages.map(|damage| (at, damage))) {
             let mut damaged = state.clone();
-            damaged.commit([(key, Bytes::copy_from_slice(value))].into());
-            let mut overlay = Overlay::new(&damaged);
-            assert!(add(&mut overlay, OPEN, [tag(9)]).is_err());
+            let damage = Bytes::copy_from_slice(damage);
+            damaged.commit([(roster.segment_key(segment), damage)].into());
+            let read = OpenRosters::new(&[1; 32]).take(&damaged, &roster);
+            assert!(read.is_err(), "segment {segment}");
         }
+        let longer = Roster {
+            rows: roster.rows + SEGMENT,
+            root: Hash([1; 32]),
+            ..roster
+        };
+        assert!(rosters.take(&state, &longer).is_err());
+        assert!(
+            longer
+                .put(&mut Overlay::new(&state), [tag(1)].into_iter())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn no_more_tags_are_kept_than_one_large_roster_has() {
+        let rosters = OpenRosters::new(&[1; 32]);
+        let of = |from: u128, count: usize| {
+            let mut tags = Tags(HashSet::with_hasher(rosters.seeds));
+            tags.0.extend(from..from + count as u128);
+            tags
+        };
+        rosters.keep(Hash([1; 32]), of(0, 10));
+        rosters.keep(Hash([2; 32]), of(0, MOST_KEPT - 10));
+        assert_eq!(rosters.lock().len(), 2);
+        rosters.keep(Hash([3; 32]), of(0, 10));
+        let kept: Vec<Hash> = rosters.lock().iter().map(|(root, _)| *root).collect();
+        assert_eq!(
+            kept,
+            [Hash([2; 32]), Hash([3; 32])],
+            "the oldest goes first"
+        );
     }
 }

@@ -207,7 +207,7 @@ impl Ledger {
             certificate: None,
             entries: entries.clone(),
         };
-        let block = apply::apply(&chain, &state, &Warm::new(0), &proposal, 3, &|_| false).unwrap();
+        let block = apply::replay(&chain, &state, &proposal, 3).unwrap();
         assert_eq!(block.outcomes.len(), 3);
         state.commit(block.writes.clone());
         Ledger {
@@ -303,15 +303,7 @@ impl Ledger {
             certificate,
             entries,
         };
-        self.block = apply::apply(
-            &self.chain,
-            &self.state,
-            &Warm::new(0),
-            &proposal,
-            3,
-            &|_| false,
-        )
-        .unwrap();
+        self.block = apply::replay(&self.chain, &self.state, &proposal, 3).unwrap();
         self.state.commit(self.block.writes.clone());
     }
 

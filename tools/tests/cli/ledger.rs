@@ -12,7 +12,7 @@ use cairn_ledger::entry::{Draft, compose};
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::{self, Hash};
 use cairn_ledger::log::{self, TreeId};
-use cairn_ledger::map::{self, Warm};
+use cairn_ledger::map;
 use cairn_ledger::state::MemoryState;
 use cairn_ledger::verify;
 use cairn_proto::v1;
@@ -231,7 +231,7 @@ fn block(chain: &Chain, state: &MemoryState, entries: Vec<v1::SignedEntry>) -> A
         certificate: None,
         entries,
     };
-    apply::apply(chain, state, &Warm::new(0), &proposal, 1, &|_| false).unwrap()
+    apply::replay(chain, state, &proposal, 1).unwrap()
 }
 
 fn evidence(chain: &Chain, author: &SigningKey, document: &Hash, nonce: u8) -> v1::SignedEntry {

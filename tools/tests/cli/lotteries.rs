@@ -13,7 +13,7 @@ use cairn_ledger::hash::{self, Hash};
 use cairn_ledger::log::{self, TreeId};
 use cairn_ledger::lottery::bls::SeedSecret;
 use cairn_ledger::lottery::{ATTEMPT_NAMESPACE, NAMESPACE, attempt_key, index, recompute, seed};
-use cairn_ledger::map::{self, Warm};
+use cairn_ledger::map;
 use cairn_ledger::state::MemoryState;
 use cairn_proto::v1::{self, EntryKind, Role};
 use ed25519_dalek::SigningKey;
@@ -192,15 +192,7 @@ impl Lottery {
             certificate: None,
             entries: vec![entry.clone()],
         };
-        let block = apply::apply(
-            &self.chain,
-            &self.state,
-            &Warm::new(0),
-            &proposal,
-            1,
-            &|_| false,
-        )
-        .unwrap();
+        let block = apply::replay(&self.chain, &self.state, &proposal, 1).unwrap();
         let outcome = &block.outcomes[0];
         let reason = outcome.rejected();
         assert_eq!(reason, v1::RejectReason::Unspecified, "{kind:?}");

@@ -89,7 +89,7 @@ pub(super) fn judged(
     let entry = ledger.compose(draft, signers[0], &signers[1..]);
     let entry = admission::admit(&ledger.chain, entry).unwrap();
     let mut overlay = Overlay::new(&ledger.state);
-    let mut ctx = Ctx::new(&ledger.chain, ledger.now, 1, &mut overlay);
+    let mut ctx = Ctx::new(&ledger.chain, ledger.now, 1, &mut overlay, &ledger.rosters);
     rules::apply_entry(&mut ctx, &entry, 0).unwrap()
 }
 

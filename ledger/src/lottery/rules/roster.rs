@@ -7,9 +7,10 @@ use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::hash::Hash;
 use crate::log::{self, TreeId};
+use crate::lottery::index;
 use crate::lottery::roster::Columns;
 use crate::lottery::rules::open::MAX_TICKETS;
-use crate::lottery::{index, tags};
+use crate::lottery::tags::Roster;
 use crate::state::StateRead;
 
 pub(super) fn chunk<S: StateRead + ?Sized>(
@@ -34,14 +35,17 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
         rows <= u64::from(rules.max_rows) && tickets <= MAX_TICKETS,
         RejectReason::RosterFull,
     )?;
-    let tags = columns.rows().map(|row| row.tag);
-    require(
-        tags::add(ctx.state, lottery.open_leaf_index, tags)?,
-        RejectReason::RosterDuplicateTag,
-    )?;
+    let roster = roster_of(&lottery);
+    let mut tags = ctx.rosters.take(ctx.state, &roster)?;
+    if !tags.add(columns.tags()) {
+        ctx.rosters.keep(roster.root, tags);
+        return Err(RejectReason::RosterDuplicateTag.into());
+    }
 
+    roster.put(ctx.state, columns.tags())?;
     let leaves: Vec<Hash> = columns.rows().map(|row| row.leaf_hash()).collect();
     let root = log::append(ctx.state, &TreeId::roster(&id), first, &leaves)?;
+    ctx.rosters.keep(root, tags);
     index::put_chunk(ctx.state, &id, first, leaf_index, &columns);
     lottery.rows = rows;
     lottery.tickets = tickets;
@@ -66,6 +70,7 @@ pub(super) fn freeze<S: StateRead + ?Sized>(
         freeze.count == lottery.rows && freeze.roster_root == lottery.roster_root,
         RejectReason::RosterMismatch,
     )?;
+    ctx.rosters.forget(&roster_of(&lottery).root);
 
     if rules.with_dice {
         lottery.stage = LotteryStage::Frozen as i32;
@@ -73,5 +78,14 @@ pub(super) fn freeze<S: StateRead + ?Sized>(
         Ok(())
     } else {
         seeding::begin_contributing(ctx, &id, lottery)
+    }
+}
+
+fn roster_of(lottery: &v1::LotteryState) -> Roster {
+    Roster {
+        open_leaf_index: lottery.open_leaf_index,
+        rows: lottery.rows,
+        // A roster without rows has none.
+        root: Hash::from_slice(&lottery.roster_root).unwrap_or_default(),
     }
 }

@@ -8,10 +8,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use cairn_ledger::apply::{self, Applied};
+use cairn_ledger::apply::{self, Applied, Kept};
 use cairn_ledger::checkpoint::CertifiedCheckpoint;
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
+use cairn_ledger::lottery::OpenRosters;
 use cairn_ledger::map::Warm;
 use cairn_ledger::state::MemoryState;
 use cairn_ledger::{canonical, checkpoint, members};
@@ -26,6 +27,7 @@ use crate::nodes::next_message;
 use crate::output::{self, count, line};
 use crate::progress::{self, Bar};
 use crate::session::{Patience, Session, ledger_client, passes, uncertified};
+use crate::system;
 
 /// Replays the chain up to the newest certified block, or to `until`, and reports.
 pub async fn run(global: &Global, until: Option<u64>, bodies: &Bodies) -> Result<(), Failure> {
@@ -100,6 +102,8 @@ struct Replay<'a> {
     /// Certified before the replay began: the chain must lead there.
     target: CertifiedCheckpoint,
     state: MemoryState,
+    /// Kept from block to block, for one chunk more must not read the whole roster again.
+    rosters: OpenRosters,
     /// The height that comes next.
     next: u64,
     entries: u64,
@@ -114,6 +118,7 @@ impl<'a> Replay<'a> {
             chain,
             target,
             state: MemoryState::default(),
+            rosters: OpenRosters::new(&system::random()),
             next: 0,
             entries: 0,
             tree_size: 0,
@@ -165,16 +170,13 @@ impl<'a> Replay<'a> {
         } else {
             let header = decode_header(block)?;
             let proposal = block.proposal.clone().unwrap_or_default();
-            // Nothing that is read is taken as read before.
-            let cold = Warm::new(0);
-            apply::apply(
-                self.chain,
-                &self.state,
-                &cold,
-                &proposal,
-                header.term,
-                &|_| false,
-            )
+            // Of the map nothing is taken as read before.
+            let kept = Kept {
+                map: &Warm::new(0),
+                rosters: &self.rosters,
+            };
+            let (chain, state) = (self.chain, &self.state);
+            apply::apply(chain, state, kept, &proposal, header.term, &|_| false)
         };
         applied.map_err(|error| Failure::InvalidProof(error.to_string()))
     }

@@ -2,6 +2,7 @@
 //! every kind, and lotteries brought as far as a test needs them.
 
 use super::*;
+use crate::lottery::OpenRosters;
 use crate::map::Warm;
 
 // Authors, by the byte their keys are made of.
@@ -107,6 +108,7 @@ pub(super) fn genesis() -> v1::Genesis {
 pub(super) struct Ledger {
     pub(super) chain: Chain,
     pub(super) state: MemoryState,
+    rosters: OpenRosters,
     pub(super) map_root: Hash,
     pub(super) height: u64,
     pub(super) now: u64,
@@ -121,6 +123,7 @@ impl Ledger {
         Self {
             chain,
             state,
+            rosters: OpenRosters::new(&[5; 32]),
             map_root: Hash::from_slice(&first.header.map_root).unwrap(),
             height: 1,
             now: START,
@@ -134,7 +137,13 @@ impl Ledger {
         act: impl FnOnce(&mut Ctx<'_, '_, MemoryState>) -> Result<T, RejectReason>,
     ) -> Result<T, RejectReason> {
         let mut overlay = Overlay::new(&self.state);
-        let mut ctx = Ctx::new(&self.chain, self.now, self.height, &mut overlay);
+        let mut ctx = Ctx::new(
+            &self.chain,
+            self.now,
+            self.height,
+            &mut overlay,
+            &self.rosters,
+        );
         let outcome = act(&mut ctx);
         let changes = ctx.into_map_changes();
         if outcome.is_ok() {
