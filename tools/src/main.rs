@@ -9,6 +9,7 @@
 mod certificate;
 mod cli;
 mod commands;
+mod cores;
 mod drafts;
 mod exit;
 mod key_file;

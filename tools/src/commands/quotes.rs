@@ -50,6 +50,20 @@ impl<R> Quotes<R> {
         Ok(())
     }
 
+    fn see_all(&mut self, bytes: &[u8]) {
+        // Behind the first line, with its mark of UTF-8, bytes without a quotation mark only count lines;
+        // what they leave the reader at is up to the last one.
+        let plain = self.line > 1 && self.at != At::Quoted && !bytes.contains(&b'"');
+        let Some(last) = bytes.last().filter(|_| plain) else {
+            return bytes.iter().for_each(|byte| self.see(*byte));
+        };
+        self.line += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.at = match last {
+            b',' | b'\r' | b'\n' => At::FieldStart,
+            _ => At::Plain,
+        };
+    }
+
     fn see(&mut self, byte: u8) {
         self.at = match (self.at, byte) {
             (At::FieldStart, b'"') => {
@@ -71,7 +85,7 @@ impl<R: Read> Read for Quotes<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buf)?;
         self.ended = read == 0 && !buf.is_empty();
-        buf[..read].iter().for_each(|byte| self.see(*byte));
+        self.see_all(&buf[..read]);
         Ok(read)
     }
 }
@@ -96,6 +110,27 @@ mod tests {
         assert_eq!(closed("\u{feff}\"id\n"), Err(NotClosed { line: 1 }));
         let text = NotClosed { line: 5 }.to_string();
         assert_eq!(text, "a quotation mark opens in line 5 and is not closed");
+    }
+
+    #[test]
+    fn pieces_without_a_mark_are_seen_as_byte_by_byte() {
+        let texts = [
+            "id,x\n1,\"a\nb\"\n2,\"c\n3,d\n",
+            "id,x\n1,a\"b\n2,\"c\"\n3,\"d\ne",
+            "\u{feff}id\n1\n2\r\n\"3\n",
+        ];
+        for text in texts {
+            let mut one_by_one = Quotes::new(&[][..]);
+            text.bytes().for_each(|byte| one_by_one.see(byte));
+            for len in 1..text.len() {
+                let mut pieces = Quotes::new(&[][..]);
+                text.as_bytes()
+                    .chunks(len)
+                    .for_each(|piece| pieces.see_all(piece));
+                let seen = |quotes: &Quotes<&[u8]>| (quotes.at, quotes.line, quotes.opened);
+                assert_eq!(seen(&pieces), seen(&one_by_one), "{text} by {len}");
+            }
+        }
     }
 
     #[test]

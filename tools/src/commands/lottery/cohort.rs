@@ -1,7 +1,7 @@
 //! Applicants as the registrar's CSV file names them, read and checked before anything is sent.
 //!
 //! What holds here: the file is read once, from front to back; each identity is blinded into its
-//! inner tag as it is read, and two rows with one inner tag are one person. Identities stay in this
+//! inner tag, and two rows with one inner tag are one person. Identities stay in this
 //! process and in the receipts; only tags and commitments leave. What stays out: how identities are
 //! normalised, which the rules say in words and the file has done; and the notary's half of a tag
 //! (`tag_files`).
@@ -15,6 +15,7 @@ use csv::ByteRecord;
 use super::resident_id;
 use crate::commands::problems::{Problems, wrong_width};
 use crate::commands::quotes::{NotClosed, Quotes};
+use crate::cores;
 use crate::key_file::Secret;
 
 /// One read from the disk: a thousand rows or more.
@@ -100,13 +101,16 @@ impl Cohort {
             let line = record.position().map_or(0, csv::Position::line);
             match columns.row(&record, tiers) {
                 Ok(row) => {
-                    cohort.push(&row, registrar_tag_key);
+                    cohort.push(&row);
                     cohort.lines.push(line);
                 }
                 Err(what) => problems.add(line, what),
             }
         }
         reader.get_ref().closed()?;
+        cohort.inner_tags = cores::map(cohort.len(), |serial| {
+            inner_tag(registrar_tag_key, cohort.identity(serial))
+        });
         cohort.note_duplicates(problems);
         Ok(cohort)
     }
@@ -153,7 +157,7 @@ impl Cohort {
         }
     }
 
-    fn push(&mut self, row: &Row<'_>, registrar_tag_key: &Secret) {
+    fn push(&mut self, row: &Row<'_>) {
         if row.cell != (0, 1) && self.cells.is_none() {
             self.cells = Some(vec![(0, 1); self.len()]);
         }
@@ -162,8 +166,6 @@ impl Cohort {
         }
         self.identities.extend_from_slice(row.identity);
         self.ends.push(self.identities.len());
-        self.inner_tags
-            .push(inner_tag(registrar_tag_key, row.identity));
         if let Some(keys) = &mut self.holder_keys {
             keys.push(row.holder_key);
         }

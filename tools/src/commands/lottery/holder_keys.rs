@@ -5,11 +5,9 @@
 //! roster; with a secret behind it, each of those could redeem in the applicant's place. What
 //! stays out: keys that applicants bring (`cohort`), and where secrets are kept (`receipts`).
 
-use std::num::NonZero;
-use std::thread;
-
 use ed25519_dalek::SigningKey;
 
+use crate::cores;
 use crate::system;
 
 /// Under this the secrets of rehearsals are derived, so that they differ from the salts.
@@ -27,26 +25,8 @@ pub struct Made {
 /// Keys of the rows with these serials; with a `seed`, those that a rehearsal has every time. On
 /// all cores: a key takes a hundred times as long as the rest of a row.
 pub fn make(serials: &[u64], seed: Option<&[u8; 32]>) -> Vec<Made> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let share = serials.len().div_ceil(cores).max(1);
     let seed = seed.map(|seed| blake3::derive_key(REHEARSAL, seed));
-    let mut made = vec![
-        Made {
-            secret: [0; 32],
-            public: [0; 32]
-        };
-        serials.len()
-    ];
-    thread::scope(|scope| {
-        for (serials, made) in serials.chunks(share).zip(made.chunks_mut(share)) {
-            scope.spawn(move || {
-                for (serial, made) in serials.iter().zip(made) {
-                    *made = one(*serial, seed.as_ref());
-                }
-            });
-        }
-    });
-    made
+    cores::map(serials.len(), |at| one(serials[at], seed.as_ref()))
 }
 
 fn one(serial: u64, seed: Option<&[u8; 32]>) -> Made {

@@ -7,11 +7,14 @@
 //! on as it began.
 
 use std::io::Write;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 use super::cohort::Cohort;
 use super::holder_keys;
 use super::receipts::{Lines, Receipt, ReceiptsError, Writer, io};
+use crate::cores;
 use crate::private_file;
 use crate::system;
 
@@ -48,15 +51,19 @@ impl Openings {
 }
 
 /// The openings of a whole cohort, and the file that keeps them: read if it is there, otherwise
-/// made and written. With `office_keys`, whoever brought no key gets one.
-pub fn openings(
+/// made and written. With `office_keys`, whoever brought no key gets one. What needs the openings and
+/// leaves nothing behind is done `meanwhile`: writing takes one core, and as long as hashing the rows.
+pub fn openings<T>(
     path: &Path,
     cohort: &Cohort,
     source: &SaltSource,
     office_keys: bool,
-) -> Result<Openings, ReceiptsError> {
+    meanwhile: impl FnOnce(&Openings) -> T,
+) -> Result<(Openings, T), ReceiptsError> {
     if path.exists() {
-        return read_openings(path, cohort, office_keys);
+        let openings = read_openings(path, cohort, office_keys)?;
+        let done = meanwhile(&openings);
+        return Ok((openings, done));
     }
     let salts = make_salts(cohort.len(), source);
     let mut holder_keys: Vec<_> = (0..cohort.len()).map(|at| cohort.holder_key(at)).collect();
@@ -69,9 +76,15 @@ pub fn openings(
         holder_keys = Vec::new();
     }
     let openings = Openings { salts, holder_keys };
-    private_file::write(path, |file| write(file, cohort, &openings, &made))
-        .map_err(|cause| io(path, cause))?;
-    Ok(openings)
+    let (written, done) = thread::scope(|scope| {
+        let writing =
+            scope.spawn(|| private_file::write(path, |file| write(file, cohort, &openings, &made)));
+        let done = meanwhile(&openings);
+        (writing.join(), done)
+    });
+    let written = written.unwrap_or_else(|panic| resume_unwind(panic));
+    written.map_err(|cause| io(path, cause))?;
+    Ok((openings, done))
 }
 
 /// Makes the keys that are missing, and gives all secrets, one a row.
@@ -105,13 +118,10 @@ fn make_salts(rows: usize, source: &SaltSource) -> Vec<[u8; 32]> {
 
 /// A page of randomness at a time: one call a salt would cost as much as all the hashing.
 fn random_salts(rows: usize) -> Vec<[u8; 32]> {
-    let mut salts = Vec::with_capacity(rows);
-    while salts.len() < rows {
-        let page: [u8; 4096] = system::random();
-        let (page, _) = page.as_chunks::<32>();
-        salts.extend_from_slice(&page[..page.len().min(rows - salts.len())]);
-    }
-    salts
+    const PAGE: usize = 4096;
+    let pages = cores::map(rows.div_ceil(PAGE / 32), |_| system::random::<PAGE>());
+    let salts = pages.as_flattened().as_chunks().0;
+    salts[..rows].to_vec()
 }
 
 fn write(
@@ -204,8 +214,21 @@ mod tests {
         cohort
     }
 
+    fn kept(
+        path: &Path,
+        people: &Cohort,
+        source: &SaltSource,
+        office_keys: bool,
+    ) -> Result<Openings, ReceiptsError> {
+        let found = openings(path, people, source, office_keys, Openings::clone);
+        found.map(|(found, meanwhile)| {
+            assert_eq!(found, meanwhile);
+            found
+        })
+    }
+
     fn keyless(path: &Path, people: &Cohort) -> Result<Openings, ReceiptsError> {
-        openings(path, people, &SaltSource::Random, false)
+        kept(path, people, &SaltSource::Random, false)
     }
 
     #[test]
@@ -232,7 +255,7 @@ mod tests {
         let own = SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
         let people = cohort(&format!("id,key\na,{}\nb,\n", hex::encode(own)));
         let source = SaltSource::Derived([5; 32]);
-        let made = openings(&path, &people, &source, true).unwrap();
+        let made = kept(&path, &people, &source, true).unwrap();
         let salt = blake3::keyed_hash(&[5; 32], &1u64.to_be_bytes());
         assert_eq!(made.salts[1], *salt.as_bytes());
         assert_eq!((made.holder_key(0), made.keys()), (&own[..], 2));
@@ -243,11 +266,11 @@ mod tests {
 
         // A later run takes what is there, with the flag or without.
         for office_keys in [true, false] {
-            let again = openings(&path, &people, &SaltSource::Random, office_keys);
+            let again = kept(&path, &people, &SaltSource::Random, office_keys);
             assert_eq!(again.unwrap(), made);
         }
         let others = cohort(&format!("id,key\na,\nb,{}\n", hex::encode(own)));
-        let error = openings(&path, &others, &source, true).unwrap_err();
+        let error = kept(&path, &others, &source, true).unwrap_err();
         assert!(matches!(error, ReceiptsError::OtherList { serial: 0, .. }));
     }
 
@@ -257,7 +280,7 @@ mod tests {
         let path = folder.path().join("receipts.csv");
         let people = cohort("id\na\nb\n");
         keyless(&path, &people).unwrap();
-        let error = openings(&path, &people, &SaltSource::Random, true).unwrap_err();
+        let error = kept(&path, &people, &SaltSource::Random, true).unwrap_err();
         assert!(error.to_string().contains("leave --with-holder-keys out"));
     }
 

@@ -21,13 +21,12 @@ use cairn_proto::v1::{self, EntryKind};
 use prost::Message;
 
 use super::state::Proven;
+use crate::cores;
 use crate::exit::Failure;
 use crate::session::{refused, uncertified};
 
 /// What a record's file begins with.
 const MAGIC: &[u8] = b"cairn-lottery-v1\n";
-/// Entries that one thread verifies at a time; fewer are not worth a thread.
-const SHARE: usize = 64;
 
 /// A lottery's record, verified entry by entry.
 #[derive(Debug)]
@@ -227,23 +226,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// All entries of a page, on as many threads as there are cores.
     fn all(&self, entries: Vec<v1::RecordedEntry>) -> Result<Vec<Recorded>, Failure> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = entries.len().div_ceil(cores).max(SHARE);
-        let read = |share: &[v1::RecordedEntry]| -> Result<Vec<Recorded>, Failure> {
-            share.iter().map(|entry| self.one(entry)).collect()
-        };
-        std::thread::scope(|scope| {
-            let shares: Vec<_> = entries
-                .chunks(share)
-                .map(|share| scope.spawn(move || read(share)))
-                .collect();
-            let mut all = Vec::with_capacity(entries.len());
-            for share in shares {
-                let lost = |_| Failure::Failed("a thread that verifies entries failed".to_owned());
-                all.extend(share.join().map_err(lost)??);
-            }
-            Ok(all)
-        })
+        let read = cores::map(entries.len(), |at| self.one(&entries[at]));
+        read.into_iter().collect()
     }
 
     fn one(&self, entry: &v1::RecordedEntry) -> Result<Recorded, Failure> {

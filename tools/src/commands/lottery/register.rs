@@ -102,10 +102,8 @@ pub async fn run(global: &Global, args: Register) -> Result<(), Failure> {
     };
     let cohort = args.applicants.read_columns(&lottery, &names, &tag_key)?;
     let tags = tags(&args, &session, &lottery, &cohort)?;
-    let openings = openings(&args, &cohort, &lottery)?;
-    let holder_keys = openings.keys();
+    let (holder_keys, roster) = roster(&args, &cohort, tags, &lottery)?;
     warn_of_missing_keys(&lottery, cohort.len(), holder_keys)?;
-    let roster = Roster::new(cohort, tags, openings);
     let mut chunks = Chunks {
         session: &session,
         lottery_id: args.id,
@@ -202,7 +200,13 @@ fn tags(
     Ok(tag_files::blind(&notary, cohort.inner_tags()))
 }
 
-fn openings(args: &Register, cohort: &Cohort, lottery: &Proven) -> Result<Openings, Failure> {
+/// How many have a holder key, and the rows, whose receipts are on disk.
+fn roster<'a>(
+    args: &Register,
+    cohort: &'a Cohort,
+    tags: Vec<[u8; 32]>,
+    lottery: &Proven,
+) -> Result<(usize, Roster<'a>), Failure> {
     let source = match &args.salt_seed_file {
         Some(path) => SaltSource::Derived(read_salt_seed(path)?),
         None => SaltSource::Random,
@@ -216,7 +220,9 @@ fn openings(args: &Register, cohort: &Cohort, lottery: &Proven) -> Result<Openin
              --receipts with the file of that run, which has their salts"
         )));
     }
-    openings::openings(&args.receipts, cohort, &source, args.with_holder_keys)
+    let hash = |openings: &Openings| Roster::new(cohort, tags, openings);
+    openings::openings(&args.receipts, cohort, &source, args.with_holder_keys, hash)
+        .map(|(openings, roster)| (openings.keys(), roster))
         .map_err(|error| Failure::Failed(error.to_string()))
 }
 
@@ -255,14 +261,14 @@ struct Chunks<'a> {
     session: &'a Session,
     lottery_id: Hash,
     registrar: SigningKey,
-    roster: Roster,
+    roster: Roster<'a>,
     /// The first row of the next chunk.
     next: usize,
 }
 
 impl Chunks<'_> {
     /// What is registered must be the beginning of this roster, and all of it at the end.
-    fn check_registered(&mut self, state: &v1::LotteryState) -> Result<(), Failure> {
+    fn check_registered(&self, state: &v1::LotteryState) -> Result<(), Failure> {
         let id = self.lottery_id;
         let have = usize::try_from(state.rows).ok();
         let have = have.filter(|rows| *rows <= self.roster.len());

@@ -1,8 +1,8 @@
 //! The registrar's rows as entries: chunks of the cohort, and the root that all of them make.
 //!
-//! What holds here: each row is hashed once, when its chunk is made; a chunk that has to be made
-//! again, because the ledger did not take it where it stood, gives the same rows under a new
-//! nonce. What stays out: sending (`in_order`).
+//! What holds here: each row is hashed once, before the first chunk is made, on all cores; a chunk that
+//! has to be made again, because the ledger did not take it where it stood, gives the same rows under a
+//! new nonce. What stays out: sending (`in_order`).
 
 use bytes::Bytes;
 use cairn_ledger::hash::Hash;
@@ -12,25 +12,44 @@ use cairn_proto::v1;
 
 use super::cohort::Cohort;
 use super::openings::Openings;
+use crate::cores;
 
 /// All rows that are to be registered.
-pub struct Roster {
-    cohort: Cohort,
+pub struct Roster<'a> {
+    cohort: &'a Cohort,
     tags: Vec<[u8; 32]>,
-    openings: Openings,
-    /// The leaves of the rows that were hashed so far.
+    commitments: Vec<[u8; 32]>,
     leaves: Vec<Hash>,
+    /// Of each [`ROOTED_ROWS`] rows.
+    roots: Vec<Hash>,
 }
 
-impl Roster {
+/// Rows whose root is made at once: a power of two, so that the root over all such roots is the roster's.
+const ROOTED_ROWS: usize = 1 << 12;
+
+impl<'a> Roster<'a> {
     /// The rows of `cohort`; `tags` and `openings` are one a row.
-    pub fn new(cohort: Cohort, tags: Vec<[u8; 32]>, openings: Openings) -> Roster {
-        let leaves = Vec::with_capacity(cohort.len());
+    pub fn new(cohort: &'a Cohort, tags: Vec<[u8; 32]>, openings: &Openings) -> Roster<'a> {
+        let hashed = cores::map(cohort.len(), |serial| {
+            let (salt, holder_key) = (&openings.salts[serial], openings.holder_key(serial));
+            let (tier, weight) = cohort.cell(serial);
+            let row = Row {
+                commitment: roster::commitment(salt, cohort.identity(serial), holder_key).0,
+                tag: tags[serial],
+                tier,
+                weight,
+            };
+            (row.commitment, row.leaf_hash())
+        });
+        let (commitments, leaves): (Vec<_>, Vec<_>) = hashed.into_iter().unzip();
+        let (whole, _) = leaves.as_chunks::<ROOTED_ROWS>();
+        let roots = cores::map(whole.len(), |at| log::root_of(&whole[at]));
         Roster {
             cohort,
             tags,
-            openings,
+            commitments,
             leaves,
+            roots,
         }
     }
 
@@ -39,56 +58,38 @@ impl Roster {
         self.cohort.len()
     }
 
-    /// The root over the first `rows` rows, which hashes those that were not yet.
-    pub fn root(&mut self, rows: usize) -> Hash {
-        for serial in self.leaves.len()..rows {
-            let leaf = self.row(serial).leaf_hash();
-            self.leaves.push(leaf);
+    /// The root over the first `rows` rows.
+    pub fn root(&self, rows: usize) -> Hash {
+        let mut roots = self.roots[..rows / ROOTED_ROWS].to_vec();
+        match &self.leaves[rows - rows % ROOTED_ROWS..rows] {
+            [] => {}
+            rest => roots.push(log::root_of(rest)),
         }
-        log::root_of(&self.leaves[..rows])
+        log::root_of(&roots)
     }
 
     /// The body of the chunk that begins with row `first`, and how many rows it has.
-    pub fn chunk(&mut self, lottery_id: &Hash, first: usize) -> (Bytes, usize) {
+    pub fn chunk(&self, lottery_id: &Hash, first: usize) -> (Bytes, usize) {
         let rows = MAX_CHUNK_ROWS.min(self.len() - first);
+        let serials = first..first + rows;
+        let cells = serials.clone().map(|serial| self.cohort.cell(serial));
+        let (tiers, weights) = cells.unzip();
         let mut chunk = v1::RosterChunk {
             lottery_id: lottery_id.to_bytes(),
             first_serial: first as u64,
-            ..Default::default()
+            commitments: column(&self.commitments[serials.clone()]),
+            tags: column(&self.tags[serials]),
+            tiers,
+            weights,
         };
-        let mut commitments = Vec::with_capacity(rows * 32);
-        let mut tags = Vec::with_capacity(rows * 32);
-        for serial in first..first + rows {
-            let row = self.row(serial);
-            if self.leaves.len() == serial {
-                self.leaves.push(row.leaf_hash());
-            }
-            commitments.extend_from_slice(&row.commitment);
-            tags.extend_from_slice(&row.tag);
-            chunk.tiers.push(row.tier);
-            chunk.weights.push(row.weight);
-        }
-        chunk.commitments = commitments.into();
-        chunk.tags = tags.into();
         leave_out(&mut chunk.tiers, 0);
         leave_out(&mut chunk.weights, 1);
         (canonical::encode(&chunk), rows)
     }
+}
 
-    fn row(&self, serial: usize) -> Row {
-        let identity = self.cohort.identity(serial);
-        let (tier, weight) = self.cohort.cell(serial);
-        let (salt, holder_key) = (
-            &self.openings.salts[serial],
-            self.openings.holder_key(serial),
-        );
-        Row {
-            commitment: roster::commitment(salt, identity, holder_key).0,
-            tag: self.tags[serial],
-            tier,
-            weight,
-        }
-    }
+fn column(hashes: &[[u8; 32]]) -> Bytes {
+    Bytes::copy_from_slice(hashes.as_flattened())
 }
 
 /// A column of nothing but defaults is written by leaving it out.
@@ -109,7 +110,7 @@ mod tests {
 
     const ID: Hash = Hash([9; 32]);
 
-    fn roster(rows: usize, csv_line: impl Fn(usize) -> String) -> Roster {
+    fn cohort(rows: usize, csv_line: impl Fn(usize) -> String) -> Cohort {
         let names = ColumnNames {
             identity: "id".to_owned(),
             tier: Some("tier".to_owned()),
@@ -122,15 +123,19 @@ mod tests {
         let mut problems = Problems::default();
         let cohort = Cohort::read(csv.as_bytes(), &names, &tiers, &key(), &mut problems).unwrap();
         assert!(problems.is_empty());
+        cohort
+    }
+
+    fn roster(cohort: &Cohort) -> Roster<'_> {
         let openings = Openings {
-            salts: vec![[3; 32]; rows],
+            salts: vec![[3; 32]; cohort.len()],
             holder_keys: Vec::new(),
         };
         let tags = cohort.inner_tags().to_vec();
-        Roster::new(cohort, tags, openings)
+        Roster::new(cohort, tags, &openings)
     }
 
-    fn chunks(roster: &mut Roster) -> Vec<v1::RosterChunk> {
+    fn chunks(roster: &Roster<'_>) -> Vec<v1::RosterChunk> {
         let mut first = 0;
         let mut chunks = Vec::new();
         while first < roster.len() {
@@ -147,8 +152,9 @@ mod tests {
     #[test]
     fn chunks_follow_each_other_and_make_the_root() {
         let rows = 2 * MAX_CHUNK_ROWS + 5;
-        let mut all = roster(rows, |n| format!("{n},0,1\n"));
-        let made = chunks(&mut all);
+        let people = cohort(rows, |n| format!("{n},0,1\n"));
+        let all = roster(&people);
+        let made = chunks(&all);
         let sizes: Vec<usize> = made.iter().map(|c| c.commitments.len() / 32).collect();
         assert_eq!(sizes, [MAX_CHUNK_ROWS, MAX_CHUNK_ROWS, 5]);
         let leaves: Vec<Hash> = made
@@ -158,18 +164,17 @@ mod tests {
             .collect();
         assert_eq!(all.root(rows), log::root_of(&leaves));
         assert_eq!(all.root(7), log::root_of(&leaves[..7]));
-        // A resumed run hashes what is registered already, then goes on.
-        let mut resumed = roster(rows, |n| format!("{n},0,1\n"));
-        assert_eq!(resumed.root(4_096), log::root_of(&leaves[..4_096]));
+        // A chunk that is made again is the same.
+        assert_eq!(all.root(4_096), log::root_of(&leaves[..4_096]));
         let body = canonical::encode(&made[1]);
-        assert_eq!(resumed.chunk(&ID, 4_096), (body, MAX_CHUNK_ROWS));
+        assert_eq!(all.chunk(&ID, 4_096), (body, MAX_CHUNK_ROWS));
     }
 
     #[test]
     fn a_column_of_defaults_is_left_out() {
-        let made = chunks(&mut roster(3, |n| format!("{n},0,1\n")));
+        let made = chunks(&roster(&cohort(3, |n| format!("{n},0,1\n"))));
         assert!(made[0].tiers.is_empty() && made[0].weights.is_empty());
-        let made = chunks(&mut roster(3, |n| format!("{n},b,{}\n", n + 1)));
+        let made = chunks(&roster(&cohort(3, |n| format!("{n},b,{}\n", n + 1))));
         assert_eq!(made[0].tiers, [1, 1, 1]);
         assert_eq!(made[0].weights, [1, 2, 3]);
     }
