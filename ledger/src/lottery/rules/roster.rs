@@ -85,7 +85,7 @@ fn roster_of(lottery: &v1::LotteryState) -> Roster {
     Roster {
         open_leaf_index: lottery.open_leaf_index,
         rows: lottery.rows,
-        // A roster without rows has none.
+        // Always there: opening the lottery writes that of no rows.
         root: Hash::from_slice(&lottery.roster_root).unwrap_or_default(),
     }
 }
