@@ -131,7 +131,7 @@ impl City {
         let pairs = (0..codes).map(|n| (key_of(n), state.clone()));
         let pairs: BTreeMap<Hash, Bytes> = pairs.collect();
         let writes;
-        (city.root, writes) = map::update(&city.state, &Warm::new(0), &Hash::ZERO, &pairs).unwrap();
+        (city.root, writes) = map::update(&city.state, &Warm::new(0), &Hash::ZERO, pairs).unwrap();
         city.state.commit(writes);
         city
     }

@@ -76,8 +76,11 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     let nothing = MemoryState::default();
     let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(&nothing);
     let created_at_ms = chain.genesis.created_at_ms;
-    let rosters = OpenRosters::new(&[0; 32]);
-    let mut ctx = Ctx::new(chain, created_at_ms, 0, &mut overlay, &rosters);
+    let kept = Kept {
+        map: &Warm::new(0),
+        rosters: &OpenRosters::new(&[0; 32]),
+    };
+    let mut ctx = Ctx::new(chain, created_at_ms, 0, &mut overlay, Hash::ZERO, kept);
     for author in &chain.genesis.authors {
         ctx.map_put(
             AUTHOR_NAMESPACE,
@@ -90,7 +93,7 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     }
     members::found(&mut ctx);
     let changes = ctx.into_map_changes();
-    let (map_root, pages) = map::update(&nothing, &Warm::new(0), &Hash::ZERO, &changes)?;
+    let (map_root, pages) = map::update(&nothing, kept.map, &Hash::ZERO, changes)?;
     let members_hash = genesis::members_hash(&chain.members);
     let header = v1::Header {
         chain_id: chain.id.to_bytes(),
@@ -158,7 +161,8 @@ pub fn apply(
     let height = parent.header.height + 1;
     let timestamp_ms = parent.header.timestamp_ms.max(proposal.timestamp_ms);
     let mut overlay = Overlay::new(state);
-    let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay, kept.rosters);
+    let map_root = parent.map_root()?;
+    let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay, map_root, kept);
 
     let certificate = known_certificate(chain, state, proposal.certificate.as_ref())?;
     if let Some(known) = &certificate {
@@ -198,7 +202,7 @@ pub fn apply(
         parent.header.tree_size,
         &block.leaves,
     )?;
-    let (map_root, pages) = map::update(state, kept.map, &parent.map_root()?, &changes)?;
+    let (map_root, pages) = map::update(state, kept.map, &map_root, changes)?;
     let header = v1::Header {
         height,
         parent_hash: parent.header_hash.to_bytes(),
@@ -343,9 +347,13 @@ pub fn approvals_refused(
     let earliest = entry.envelope.not_after_ms.saturating_sub(lifetime);
     let timestamp_ms = tip.header.timestamp_ms.max(earliest);
     let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(state);
-    let rosters = OpenRosters::new(&[0; 32]);
+    let kept = Kept {
+        map: &Warm::new(0),
+        rosters: &OpenRosters::new(&[0; 32]),
+    };
     let height = tip.header.height + 1;
-    let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay, &rosters);
+    let map_root = tip.map_root()?;
+    let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay, map_root, kept);
     let decided = decide(&mut ctx, entry, tip.header.tree_size)?;
     Ok(decided.err().filter(leaves_no_trace))
 }

@@ -325,7 +325,7 @@ fn the_map_has_the_stated_root_and_proofs() {
         pairs.insert(key, Bytes::from(value));
     }
     let mut state = MemoryState::default();
-    let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, &pairs).unwrap();
+    let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, pairs.clone()).unwrap();
     state.commit(writes);
     assert_eq!(root, hash(&json["root"]));
     let mut kinds = [0; 3];

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Codes are issued block by block. Then each round applies one block of the order and all of its
-//! chunks, as every node does, and commits it. Beside that, the update of the map alone is timed on the same state: reading the codes, then
+//! chunks, as every node does, and commits it. Beside that, the update of the map alone is timed on the same state: reading the codes, as a node does, then
 //! bringing as many new values in, once with every page read from the disk and once with what the node
 //! keeps of them; that is what grows with the number of codes. CPU
 //! seconds of the thread that applies; for the whole block also those of the process, RocksDB's own
@@ -50,7 +50,7 @@ const PROOFS: usize = 5_000;
 /// and how often; the median counts.
 const PASSES: usize = 99;
 /// What a node keeps of the map.
-const WARM_BYTES: usize = 192 << 20;
+const WARM_BYTES: usize = 320 << 20;
 /// CPU seconds that the update of the map may take, of 100,000 changes on a million codes.
 const GOAL: f64 = 0.5;
 /// Microseconds that a proof may take, and its bytes.
@@ -309,7 +309,7 @@ impl Node {
             .iter()
             .map(|(code, _)| map::map_key(code::NAMESPACE, code))
             .collect();
-        let values = map::get_many(&self.store, &keys).unwrap();
+        let values = self.warm.get_many(&self.store, &root, &keys).unwrap();
         let read = thread_seconds() - began;
         let before: BTreeMap<Hash, Bytes> =
             keys.into_iter().zip(values.into_iter().flatten()).collect();
@@ -317,8 +317,9 @@ impl Node {
         let after = before.iter().map(|(key, value)| (*key, longer(value)));
         let after: BTreeMap<Hash, Bytes> = after.collect();
         let timed = |warm: &Warm| {
+            let after = after.clone();
             let began = thread_seconds();
-            let updated = map::update(&self.store, warm, &root, &after).unwrap();
+            let updated = map::update(&self.store, warm, &root, after).unwrap();
             (thread_seconds() - began, updated)
         };
         let (cold, _) = timed(&Warm::new(0));
@@ -326,7 +327,7 @@ impl Node {
         // And back, for what is kept to be as it was.
         let mut overlay = Overlay::new(&self.store);
         overlay.extend(writes);
-        let (restored, _) = map::update(&overlay, &self.warm, &changed, &before).unwrap();
+        let (restored, _) = map::update(&overlay, &self.warm, &changed, before).unwrap();
         assert_eq!(restored, root);
         [read, cold, update]
     }

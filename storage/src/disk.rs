@@ -135,6 +135,13 @@ impl<'a> Batch<'a> {
         Self::default()
     }
 
+    /// No changes yet, with room for so many.
+    pub fn with_capacity(changes: usize) -> Self {
+        Self {
+            ops: Vec::with_capacity(changes),
+        }
+    }
+
     /// Sets `key`.
     pub fn put(&mut self, key: impl Into<Cow<'a, [u8]>>, value: impl Into<Cow<'a, [u8]>>) {
         let (key, value) = (key.into(), value.into());

@@ -147,7 +147,7 @@ impl StateStore {
 
     /// Makes a block's writes and the raft position after it (opaque bytes) the state, together.
     pub fn commit_block(&self, writes: &Writes, applied: &[u8]) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
+        let mut batch = Batch::with_capacity(writes.len() + 1);
         for (key, value) in writes {
             if key.first().is_none_or(|room| *room == OWN) {
                 return Err(StoreError::ForeignKey { key: key.clone() });

@@ -82,9 +82,9 @@ struct Inner {
     alarms: Alarms,
 }
 
-/// What blocks and proofs have read and made of the map is kept up to so many bytes: all pages of a map
-/// of a million keys take 160 MB.
-const WARM_BYTES: usize = 192 << 20;
+/// What blocks and proofs have read and made of the map is kept up to so many bytes: all pages and
+/// values of a map of a million codes take 270 MB.
+const WARM_BYTES: usize = 320 << 20;
 
 /// One member's cosigning.
 pub(crate) struct Cosigner {

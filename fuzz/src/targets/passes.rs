@@ -119,7 +119,7 @@ impl City {
         let pairs = states.iter();
         let pairs = pairs.map(|(code, state)| (map_key(code), canonical::encode(state)));
         let mut state = MemoryState::default();
-        let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, &pairs.collect())?;
+        let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, pairs.collect())?;
         state.commit(writes);
         let checkpoint = checkpoint(&chain, &root);
         let pass = |code: &Hash| {

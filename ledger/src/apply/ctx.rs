@@ -7,11 +7,11 @@ use bytes::Bytes;
 use cairn_proto::v1;
 use prost::Message;
 
-use super::AUTHOR_NAMESPACE;
+use super::{AUTHOR_NAMESPACE, Kept};
 use crate::genesis::Chain;
 use crate::hash::Hash;
 use crate::lottery::OpenRosters;
-use crate::map;
+use crate::map::{self, Warm};
 use crate::state::{Overlay, StateError, StateRead, put_all};
 
 /// The room in which one block's entries are decided.
@@ -27,24 +27,29 @@ pub struct Ctx<'a, 's, S: ?Sized> {
     pub state: &'a mut Overlay<'s, S>,
     /// What this node keeps of rosters that are being filled.
     pub rosters: &'a OpenRosters,
+    warm: &'a Warm,
+    map_root: Hash,
     map_changes: BTreeMap<Hash, Bytes>,
 }
 
 impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
-    /// For a block on top of `state`.
+    /// For a block on top of `state`, whose map has this root.
     pub fn new(
         chain: &'a Chain,
         timestamp_ms: u64,
         height: u64,
         state: &'a mut Overlay<'s, S>,
-        rosters: &'a OpenRosters,
+        map_root: Hash,
+        kept: Kept<'a>,
     ) -> Self {
         Self {
             chain,
             timestamp_ms,
             height,
             state,
-            rosters,
+            rosters: kept.rosters,
+            warm: kept.map,
+            map_root,
             map_changes: BTreeMap::new(),
         }
     }
@@ -60,7 +65,7 @@ impl<'a, 's, S: StateRead + ?Sized> Ctx<'a, 's, S> {
 
     /// The map's values of many keys, each made with [`map::map_key`], in their order, with one read.
     pub fn map_get_many(&self, keys: &[Hash]) -> Result<Vec<Option<Bytes>>, StateError> {
-        let mut found = map::get_many(self.state, keys)?;
+        let mut found = self.warm.get_many(self.state, &self.map_root, keys)?;
         if !self.map_changes.is_empty() {
             for (key, slot) in keys.iter().zip(&mut found) {
                 if let Some(value) = self.map_changes.get(key) {

@@ -1,13 +1,17 @@
-//! A bucket in memory: its leaves, and the hashes of all subtrees of them.
+//! A bucket in memory: its leaves with their values, and the hashes of all subtrees of them.
 //!
-//! What holds here: the hashes are those of the leaves, also after some were replaced. What stays out:
-//! where the leaves come from (`page`), and which buckets are kept (`warm`).
+//! What holds here: the hashes are those of the leaves, and the values those that they have the hashes
+//! of, also after some were replaced. What stays out: where the leaves come from (`page`), and which
+//! buckets are kept (`warm`).
 
 use std::mem;
 
-use super::node_hash;
 use super::page::{Leaf, split_at_bit};
+use super::{bit, node_hash};
 use crate::hash::Hash;
+
+/// Longer values are not kept: they are read from the state each time.
+const MAX_VALUE: usize = 1 << 10;
 
 /// A bucket with the hashes of all subtrees in it.
 ///
@@ -22,6 +26,10 @@ pub(super) struct Bucket {
     root: Holds,
     forks: usize,
     cells: Vec<Cell>,
+    /// Of each leaf: a piece of memory of its own, so that replacing one copies no others.
+    values: Vec<Box<[u8]>>,
+    /// Bytes of all values.
+    values_len: usize,
 }
 
 /// Two hashes: of a fork's halves, or a leaf's key and that of its value. Or sixteen forks' [`Link`]s.
@@ -69,7 +77,7 @@ impl Link {
 const FORKS_IN_A_HASH: usize = 8;
 
 impl Bucket {
-    pub(super) fn new(leaves: &[Leaf], depth: usize) -> Bucket {
+    pub(super) fn new(leaves: &[Leaf<'_>], depth: usize) -> Bucket {
         let mut growing = Growing {
             links: Vec::with_capacity(leaves.len()),
             pairs: Vec::with_capacity(leaves.len()),
@@ -87,20 +95,23 @@ impl Bucket {
         }
         cells.extend(pairs.into_iter().map(Cell));
         cells.extend(leaves.iter().map(|leaf| Cell([leaf.key, leaf.value_hash])));
+        let values: Vec<Box<[u8]>> = leaves.iter().map(|leaf| kept(leaf.value)).collect();
         Bucket {
             hash,
             root,
             forks,
             cells,
+            values_len: values.iter().map(|value| value.len()).sum(),
+            values,
         }
     }
 
     /// Gives leaves that are here other values, if all of `changes` are; what they leave alone is not
     /// hashed again. The bucket is that of a page at `depth`.
-    pub(super) fn replace(&mut self, changes: &[Leaf], depth: usize) -> bool {
-        let leaves = &self.cells[self.first_leaf()..];
-        let is_here = |change: &Leaf| leaves.binary_search_by(|leaf| leaf.0[0].cmp(&change.key));
-        let all = changes.iter().all(|change| is_here(change).is_ok());
+    pub(super) fn replace(&mut self, changes: &[Leaf<'_>], depth: usize) -> bool {
+        let all = changes
+            .iter()
+            .all(|change| self.find(&change.key, depth).is_some());
         if all {
             self.hash = self.replace_below(self.root, self.hash, changes, depth);
         }
@@ -108,7 +119,13 @@ impl Bucket {
     }
 
     /// In the subtree at `depth` that holds `holds` and has `hash`; its new hash.
-    fn replace_below(&mut self, holds: Holds, hash: Hash, changes: &[Leaf], depth: usize) -> Hash {
+    fn replace_below(
+        &mut self,
+        holds: Holds,
+        hash: Hash,
+        changes: &[Leaf<'_>],
+        depth: usize,
+    ) -> Hash {
         let [first, ..] = changes else {
             return hash;
         };
@@ -117,6 +134,8 @@ impl Bucket {
             Holds::Leaf(leaf) => {
                 let at = self.first_leaf() + leaf;
                 self.cells[at] = Cell([first.key, first.value_hash]);
+                let before = mem::replace(&mut self.values[leaf], kept(first.value));
+                self.values_len = self.values_len - before.len() + self.values[leaf].len();
                 first.hash()
             }
             Holds::Fork(fork) => {
@@ -153,20 +172,40 @@ impl Bucket {
         &self.cells[cells_of_links(self.forks) + fork].0
     }
 
-    pub(super) fn leaf(&self, leaf: usize) -> Leaf {
+    /// Which leaf has this key, in the bucket of a page at `depth`. The way there waits for two lines of
+    /// memory, a binary search for four.
+    pub(super) fn find(&self, key: &Hash, mut depth: usize) -> Option<usize> {
+        let mut holds = self.root;
+        loop {
+            match holds {
+                Holds::Nothing => return None,
+                Holds::Leaf(leaf) => return (self.leaf(leaf).key == *key).then_some(leaf),
+                Holds::Fork(fork) => holds = self.half(fork, bit(key, depth).into()),
+            }
+            depth += 1;
+        }
+    }
+
+    pub(super) fn leaf(&self, leaf: usize) -> Leaf<'_> {
         let Cell([key, value_hash]) = self.cells[self.first_leaf() + leaf];
-        Leaf { key, value_hash }
+        Leaf {
+            key,
+            value_hash,
+            value: &self.values[leaf],
+        }
     }
 
     /// All leaves in the order of their keys.
-    pub(super) fn leaves(&self) -> Vec<Leaf> {
-        let count = self.cells.len() - self.first_leaf();
-        (0..count).map(|leaf| self.leaf(leaf)).collect()
+    pub(super) fn leaves(&self) -> Vec<Leaf<'_>> {
+        (0..self.values.len()).map(|leaf| self.leaf(leaf)).collect()
     }
 
     /// Bytes in memory.
     pub(super) fn len(&self) -> usize {
-        mem::size_of::<Bucket>() + mem::size_of_val(&self.cells[..])
+        mem::size_of::<Bucket>()
+            + mem::size_of_val(&self.cells[..])
+            + mem::size_of_val(&self.values[..])
+            + self.values_len
     }
 
     fn first_leaf(&self) -> usize {
@@ -178,6 +217,14 @@ fn cells_of_links(forks: usize) -> usize {
     forks.div_ceil(2 * FORKS_IN_A_HASH)
 }
 
+/// What is kept of a value: nothing of one that is too long.
+fn kept(value: &[u8]) -> Box<[u8]> {
+    match value.len() <= MAX_VALUE {
+        true => value.into(),
+        false => Box::default(),
+    }
+}
+
 /// The forks of a bucket that is being made.
 struct Growing {
     links: Vec<[Holds; 2]>,
@@ -187,7 +234,7 @@ struct Growing {
 impl Growing {
     /// Adds the subtree at `depth` of some leaves, before which there are `before`; what it holds, and
     /// its hash.
-    fn grow(&mut self, leaves: &[Leaf], before: usize, depth: usize) -> (Holds, Hash) {
+    fn grow(&mut self, leaves: &[Leaf<'_>], before: usize, depth: usize) -> (Holds, Hash) {
         match leaves {
             [] => (Holds::Nothing, Hash::ZERO),
             [leaf] => (Holds::Leaf(before), leaf.hash()),

@@ -77,7 +77,7 @@ impl<'a, S: StateRead + ?Sized> Values<'a, S> {
     }
 
     /// The leaves of the bucket at `place`.
-    fn below(&mut self, place: &Place) -> Result<Vec<Leaf>, StateError> {
+    fn below(&mut self, place: &Place) -> Result<Vec<Leaf<'static>>, StateError> {
         let mut leaves = Vec::new();
         while let Some(leaf) = self.next_if(|key| place.holds(key))? {
             leaves.push(leaf);
@@ -87,7 +87,10 @@ impl<'a, S: StateRead + ?Sized> Values<'a, S> {
     }
 
     /// The next leaf, if its key is one that is `wanted`.
-    fn next_if(&mut self, wanted: impl Fn(&Hash) -> bool) -> Result<Option<Leaf>, StateError> {
+    fn next_if(
+        &mut self,
+        wanted: impl Fn(&Hash) -> bool,
+    ) -> Result<Option<Leaf<'static>>, StateError> {
         if self.portion.peek().is_none()
             && let Some(from) = self.from.take()
         {
@@ -109,6 +112,10 @@ impl<'a, S: StateRead + ?Sized> Values<'a, S> {
         let value_hash = value_hash(value);
         self.portion.next();
         self.taken += 1;
-        Ok(Some(Leaf { key, value_hash }))
+        Ok(Some(Leaf {
+            key,
+            value_hash,
+            value: &[],
+        }))
     }
 }

@@ -13,13 +13,15 @@ mod bucket;
 mod check;
 mod page;
 mod proof;
+mod read;
 mod trie;
 mod warm;
 
 pub use check::check;
 pub use proof::{ProofError, implied_root, prove, verify};
-pub(crate) use trie::in_order;
-pub use trie::{get, get_many, update};
+pub(crate) use read::in_order;
+pub use read::{get, get_many};
+pub use trie::update;
 pub use warm::Warm;
 
 use crate::hash::{Domain, Hash};

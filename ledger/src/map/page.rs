@@ -33,12 +33,22 @@ const BRANCH_HEAD: usize = 4;
 
 /// A leaf: a key, and the hash of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Leaf {
+pub(super) struct Leaf<'v> {
     pub(super) key: Hash,
     pub(super) value_hash: Hash,
+    /// The value, or nothing where it is not at hand: no value is empty.
+    pub(super) value: &'v [u8],
 }
 
-impl Leaf {
+impl<'v> Leaf<'v> {
+    pub(super) fn new(key: Hash, value: &'v [u8]) -> Leaf<'v> {
+        Leaf {
+            key,
+            value_hash: value_hash(value),
+            value,
+        }
+    }
+
     pub(super) fn hash(&self) -> Hash {
         leaf_hash(&self.key, &self.value_hash)
     }
@@ -92,23 +102,32 @@ impl Place {
         shared_bits(key, &self.prefix) >= self.depth
     }
 
-    /// The leaves of the bucket here: values that lie side by side.
-    pub(super) fn leaves<S: StateRead + ?Sized>(&self, state: &S) -> Result<Vec<Leaf>, StateError> {
+    /// What the state has of the bucket here: values that lie side by side, behind their keys.
+    pub(super) fn values<S: StateRead + ?Sized>(
+        &self,
+        state: &S,
+    ) -> Result<Vec<(Bytes, Bytes)>, StateError> {
         let room = |depth: usize| rooms::key(rooms::MAP_VALUE, &[&self.prefix.0[..depth]]);
         let (prefix, from) = (room(self.depth / 8), room(self.depth.div_ceil(8)));
-        let values = state.scan(&prefix, &from, MAX_LEAVES + 1)?;
-        let leaf = |(key, value): &(Bytes, Bytes)| {
+        state.scan(&prefix, &from, MAX_LEAVES + 1)
+    }
+
+    /// The leaves of the bucket here among `values`, as they were read.
+    pub(super) fn leaves<'v>(
+        &self,
+        values: &'v [(Bytes, Bytes)],
+    ) -> Result<Vec<Leaf<'v>>, StateError> {
+        let leaf = |(key, value): &'v (Bytes, Bytes)| {
             let key = Hash::from_slice(&key[1..]).filter(|key| self.holds(key))?;
-            let value_hash = value_hash(value);
-            Some(Leaf { key, value_hash })
+            Some(Leaf::new(key, value))
         };
-        let leaves: Vec<Leaf> = values.iter().map_while(leaf).collect();
+        let leaves: Vec<Leaf<'_>> = values.iter().map_while(leaf).collect();
         self.fits_bucket(&leaves)?;
         Ok(leaves)
     }
 
     /// That so many leaves need no branch.
-    pub(super) fn fits_bucket(&self, leaves: &[Leaf]) -> Result<(), StateError> {
+    pub(super) fn fits_bucket(&self, leaves: &[Leaf<'_>]) -> Result<(), StateError> {
         match leaves.len() <= MAX_LEAVES {
             true => Ok(()),
             false => Err(self.corrupt("the page is missing")),
@@ -236,12 +255,15 @@ impl Branch {
 }
 
 /// Sorted leaves that share their first `depth` bits, split by the next one.
-pub(super) fn split_at_bit(leaves: &[Leaf], depth: usize) -> (&[Leaf], &[Leaf]) {
+pub(super) fn split_at_bit<'a, 'v>(
+    leaves: &'a [Leaf<'v>],
+    depth: usize,
+) -> (&'a [Leaf<'v>], &'a [Leaf<'v>]) {
     leaves.split_at(leaves.partition_point(|leaf| !bit(&leaf.key, depth)))
 }
 
 /// The hash of the subtree at `depth` that holds exactly `leaves`.
-pub(super) fn root_of_leaves(leaves: &[Leaf], depth: usize) -> Hash {
+pub(super) fn root_of_leaves(leaves: &[Leaf<'_>], depth: usize) -> Hash {
     match leaves {
         [] => Hash::ZERO,
         [leaf] => leaf.hash(),

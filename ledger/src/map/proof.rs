@@ -10,9 +10,9 @@ use bytes::Bytes;
 use cairn_proto::v1;
 
 use super::bucket::{Bucket, Holds};
-use super::page::{Branch, Leaf, Place, SPAN, WIDTH};
+use super::page::{Branch, Place, SPAN, WIDTH};
 use super::warm::{Kept, Warm};
-use super::{KEY_BITS, bit, is_leaf, leaf_hash, node_hash, shared_bits, value_hash};
+use super::{KEY_BITS, bit, get, is_leaf, leaf_hash, node_hash, shared_bits, value_hash};
 use crate::hash::Hash;
 use crate::state::{StateError, StateRead};
 
@@ -101,14 +101,40 @@ impl Warm {
         let mut proof = way.into_proof();
         match terminal {
             None => {}
-            Some(leaf) if leaf.key == *key => proof.value = self.value(state, &leaf)?,
-            Some(leaf) => {
-                proof.other_key = leaf.key.to_bytes();
-                proof.other_value_hash = leaf.value_hash.to_bytes();
+            Some(End::Value(value)) => proof.value = value,
+            Some(End::Long(expected)) => proof.value = long_value(state, key, &expected)?,
+            Some(End::Other(other, value_hash)) => {
+                proof.other_key = other.to_bytes();
+                proof.other_value_hash = value_hash.to_bytes();
             }
         }
         debug_assert!(verify(root, key, &proof).is_ok());
         Ok(proof)
+    }
+}
+
+/// The leaf at the end of a way.
+enum End {
+    /// The key's own, with this value.
+    Value(Bytes),
+    /// The key's own, with a value of this hash that is too long to be kept.
+    Long(Hash),
+    /// That of another key: the key, and the hash of its value.
+    Other(Hash, Hash),
+}
+
+fn long_value<S: StateRead + ?Sized>(
+    state: &S,
+    key: &Hash,
+    expected: &Hash,
+) -> Result<Bytes, StateError> {
+    let value = get(state, key)?.unwrap_or_default();
+    match value_hash(&value) == *expected {
+        true => Ok(value),
+        false => Err(StateError::Corrupt {
+            place: format!("map value of {key}"),
+            detail: "it is not the one that its leaf has the hash of".to_owned(),
+        }),
     }
 }
 
@@ -132,14 +158,14 @@ impl Way {
         }
     }
 
-    /// Follows `key` to the leaf at its end, its own or another, or to an empty subtree.
+    /// Follows `key` to the leaf at its end, or to an empty subtree.
     fn find<S: StateRead + ?Sized>(
         &mut self,
         warm: &Warm,
         state: &S,
         root: &Hash,
         key: &Hash,
-    ) -> Result<Option<Leaf>, StateError> {
+    ) -> Result<Option<End>, StateError> {
         let mut place = Place::ROOT;
         let mut hash = *root;
         while hash != Hash::ZERO {
@@ -175,17 +201,22 @@ impl Way {
     }
 
     /// Through a bucket.
-    fn find_leaf(&mut self, bucket: &Bucket, key: &Hash) -> Option<Leaf> {
+    fn find_leaf(&mut self, bucket: &Bucket, key: &Hash) -> Option<End> {
         let mut holds = bucket.root();
         while let Holds::Fork(fork) = holds {
             let half = usize::from(bit(key, self.depth));
             self.step(&bucket.hashes(fork)[1 - half]);
             holds = bucket.half(fork, half);
         }
-        match holds {
-            Holds::Leaf(leaf) => Some(bucket.leaf(leaf)),
-            Holds::Fork(_) | Holds::Nothing => None,
-        }
+        let Holds::Leaf(leaf) = holds else {
+            return None;
+        };
+        let leaf = bucket.leaf(leaf);
+        Some(match leaf.value {
+            _ if leaf.key != *key => End::Other(leaf.key, leaf.value_hash),
+            [] => End::Long(leaf.value_hash),
+            value => End::Value(Bytes::copy_from_slice(value)),
+        })
     }
 
     /// One level down, past `sibling`.

@@ -21,7 +21,7 @@ fn grown(batches: &[Pairs]) -> (MemoryState, Hash) {
     let mut root = Hash::ZERO;
     for batch in batches {
         let writes;
-        (root, writes) = update(&state, &Warm::new(0), &root, batch).unwrap();
+        (root, writes) = update(&state, &Warm::new(0), &root, batch.clone()).unwrap();
         state.commit(writes);
     }
     (state, root)
@@ -74,7 +74,9 @@ fn keys() -> impl Strategy<Value = Hash> {
 }
 
 fn pairs(max: usize) -> impl Strategy<Value = Pairs> {
-    let value = prop::collection::vec(any::<u8>(), 1..4).prop_map(Bytes::from);
+    // Some about as long as the longest that are kept warm.
+    let lengths = prop_oneof![9 => 1usize..4, 1 => 1_020usize..1_030];
+    let value = (any::<u8>(), lengths).prop_map(|(byte, length)| vec![byte; length].into());
     prop::collection::btree_map(keys(), value, 0..max)
 }
 
@@ -113,16 +115,22 @@ proptest! {
         let mut state = MemoryState::default();
         let mut root = Hash::ZERO;
         for batch in &batches {
+            let asked: Vec<Hash> = batch.keys().chain(&proofs).copied().collect();
+            let known = get_many(&state, &asked);
+            prop_assert_eq!(warm.get_many(&state, &root, &asked), known.clone());
             // Some of the pages are kept by a proof.
             for key in batch.keys().take(4).chain(&proofs) {
                 prop_assert_eq!(warm.prove(&state, &root, key), prove(&state, &root, key));
             }
-            let updated = update(&state, &warm, &root, batch).unwrap();
-            prop_assert_eq!(&updated, &update(&state, &cold, &root, batch).unwrap());
+            let updated = update(&state, &warm, &root, batch.clone()).unwrap();
+            prop_assert_eq!(&updated, &update(&state, &cold, &root, batch.clone()).unwrap());
+            // The state before is still read as it was.
+            prop_assert_eq!(warm.get_many(&state, &root, &asked), known);
             // An update that is not taken spoils nothing.
-            prop_assert_eq!(&updated, &update(&state, &warm, &root, batch).unwrap());
+            prop_assert_eq!(&updated, &update(&state, &warm, &root, batch.clone()).unwrap());
             state.commit(updated.1);
             root = updated.0;
+            prop_assert_eq!(warm.get_many(&state, &root, &asked), get_many(&state, &asked));
         }
     }
 
@@ -165,7 +173,7 @@ proptest! {
         let root = node_hash(&Hash::ZERO, &Hash::ZERO);
         let key = map_key("test", &[form]);
         prop_assert!(prove(&state, &root, &key).is_err());
-        prop_assert!(update(&state, &Warm::new(0), &root, &hashed(3)).is_err());
+        prop_assert!(update(&state, &Warm::new(0), &root, hashed(3)).is_err());
     }
 
     #[test]
@@ -193,7 +201,7 @@ fn a_thousand_hashed_keys_prove_and_are_overwritten() {
         .step_by(7)
         .map(|k| (*k, Bytes::from_static(b"new")))
         .collect();
-    let (root, writes) = update(&state, &Warm::new(0), &old_root, &changes).unwrap();
+    let (root, writes) = update(&state, &Warm::new(0), &old_root, changes.clone()).unwrap();
     // Read through an overlay, before the block is committed.
     let mut overlay = Overlay::new(&state);
     overlay.extend(writes);
@@ -432,7 +440,7 @@ fn a_damaged_page_or_value_is_corruption_and_never_an_absence() {
             }
             assert!(noticed > 0);
             // An update that passes every page notices every damaged one, and every damaged value.
-            assert!(update(&state, &Warm::new(0), &root, &all).is_err());
+            assert!(update(&state, &Warm::new(0), &root, all.clone()).is_err());
         }
     }
 }
@@ -449,6 +457,6 @@ fn an_update_without_changes_reads_and_writes_nothing() {
     let root = value_hash(b"a root whose pages are not there");
     let warm = Warm::new(0);
     let nothing = Ok((root, Writes::new()));
-    assert_eq!(update(&state, &warm, &root, &Pairs::new()), nothing);
-    assert!(update(&state, &warm, &root, &hashed(1)).is_err());
+    assert_eq!(update(&state, &warm, &root, Pairs::new()), nothing);
+    assert!(update(&state, &warm, &root, hashed(1)).is_err());
 }

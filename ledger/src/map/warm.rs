@@ -1,10 +1,10 @@
 //! What updates and proofs have read and made of a map, kept for those after them.
 //!
-//! What holds here: pages are kept by the hash of their subtree and values by their own hash, so what
-//! is kept is true of every state that has that hash, and never has to be thrown away because a block
+//! What holds here: pages are kept by the hash of their subtree, buckets with their values, so what is
+//! kept is true of every state that has that hash, and never has to be thrown away because a block
 //! came; nothing is kept, or given away, before it was found to have that hash. A page that an update
 //! replaces goes, so that what is kept does not grow with the blocks. What stays out: the way through
-//! the pages (`proof`, `trie`).
+//! the pages (`proof`, `read`, `trie`).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,19 +14,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::bucket::Bucket;
-use super::page::{Branch, Leaf, Place};
-use super::{get, value_hash};
+use super::page::{Branch, Place};
 use crate::hash::Hash;
 use crate::state::{StateError, StateRead};
 
 /// Parts, each with a lock of its own and its share of the bytes.
 const PARTS: usize = 64;
-/// Longer values are read anew each time.
-const MAX_VALUE: usize = 1 << 10;
-/// About what a kept page or value takes beside its bytes.
+/// About what a kept page takes beside its bytes.
 const BESIDE: usize = 128;
 
-/// Pages and values, up to a number of bytes.
+/// Pages, up to a number of bytes.
 #[derive(Debug)]
 pub struct Warm {
     /// Bytes that a part may keep.
@@ -36,44 +33,46 @@ pub struct Warm {
 
 #[derive(Debug, Default)]
 struct Part {
-    items: ByHash,
+    pages: ByHash,
     bytes: usize,
 }
 
 impl Part {
-    fn find(&self, hash: &Hash) -> Option<&Item> {
-        self.items.get(&first(hash)).filter(|item| item.is(hash))
+    fn find(&self, hash: &Hash) -> Option<&Kept> {
+        self.pages
+            .get(&first(hash))
+            .filter(|page| page.hash() == hash)
     }
 
-    fn remove(&mut self, hash: &Hash) -> Option<Item> {
-        let item = self.items.remove(&first(hash))?;
-        self.bytes -= item.bytes();
-        item.is(hash).then_some(item)
+    fn remove(&mut self, hash: &Hash) -> Option<Kept> {
+        let page = self.pages.remove(&first(hash))?;
+        self.bytes -= page.bytes();
+        (page.hash() == hash).then_some(page)
     }
 
     /// When there is too much, every second goes, whichever it is: batches go over all pages in
     /// turn, so what was used last is not what is used next.
-    fn insert(&mut self, hash: Hash, item: Item, share: usize) {
+    fn insert(&mut self, hash: Hash, page: Kept, share: usize) {
         self.remove(&hash);
-        if item.bytes() > share {
+        if page.bytes() > share {
             return;
         }
-        self.bytes += item.bytes();
-        self.items.insert(first(&hash), item);
+        self.bytes += page.bytes();
+        self.pages.insert(first(&hash), page);
         while self.bytes > share {
             let mut stays = true;
-            self.items.retain(|_, _| {
+            self.pages.retain(|_, _| {
                 stays = !stays;
                 stays
             });
-            self.bytes = self.items.values().map(Item::bytes).sum();
+            self.bytes = self.pages.values().map(Kept::bytes).sum();
         }
     }
 }
 
 /// By the first bytes of a hash. What is found is compared as a whole; of two hashes that begin alike, for
 /// which somebody would have to search long, one is kept.
-type ByHash = HashMap<u64, Item, BuildHasherDefault<First>>;
+type ByHash = HashMap<u64, Kept, BuildHasherDefault<First>>;
 
 fn first(hash: &Hash) -> u64 {
     hash.0
@@ -115,29 +114,12 @@ impl Kept {
             Kept::Bucket(bucket) => bucket.hash(),
         }
     }
-}
-
-#[derive(Debug)]
-enum Item {
-    Page(Kept),
-    /// The hash of the value, and behind it the value.
-    Value(Box<[u8]>),
-}
-
-impl Item {
-    fn is(&self, hash: &Hash) -> bool {
-        match self {
-            Item::Page(kept) => kept.hash() == hash,
-            Item::Value(value) => value.starts_with(hash.as_bytes()),
-        }
-    }
 
     fn bytes(&self) -> usize {
         BESIDE
             + match self {
-                Item::Page(Kept::Branch(_)) => mem::size_of::<Branch>(),
-                Item::Page(Kept::Bucket(bucket)) => bucket.len(),
-                Item::Value(value) => value.len(),
+                Kept::Branch(_) => mem::size_of::<Branch>(),
+                Kept::Bucket(bucket) => bucket.len(),
             }
     }
 }
@@ -151,21 +133,26 @@ impl Warm {
         }
     }
 
-    /// Looks at the page at `place`, whose subtree has the hash `hash`. It is not lent: counting who
+    /// Looks at the page whose subtree has the hash `hash`, if it is kept. It is not lent: counting who
     /// has it would write to memory that is mostly in no cache, and everything behind waits for that.
+    pub(super) fn find<T>(&self, hash: &Hash, look: impl FnOnce(&Kept) -> T) -> Option<T> {
+        self.part(hash).find(hash).map(look)
+    }
+
+    /// The same of the page at `place`, which is read and kept if it was not.
     pub(super) fn look<S: StateRead + ?Sized, T>(
         &self,
         state: &S,
         place: &Place,
         hash: &Hash,
-        look: impl FnOnce(&Kept) -> T,
+        mut look: impl FnMut(&Kept) -> T,
     ) -> Result<T, StateError> {
-        if let Some(Item::Page(kept)) = self.part(hash).find(hash) {
-            return Ok(look(kept));
+        if let Some(seen) = self.find(hash, &mut look) {
+            return Ok(seen);
         }
         let kept = read(state, place, hash, state.get(&place.state_key())?)?;
         let seen = look(&kept);
-        self.keep(*hash, Item::Page(kept));
+        self.keep(*hash, kept);
         Ok(seen)
     }
 
@@ -176,10 +163,7 @@ impl Warm {
         state: &S,
         places: &[(Place, Hash)],
     ) -> Result<Vec<Option<Kept>>, StateError> {
-        let take = |(_, hash): &(Place, Hash)| match self.part(hash).remove(hash) {
-            Some(Item::Page(kept)) => Some(kept),
-            Some(Item::Value(_)) | None => None,
-        };
+        let take = |(_, hash): &(Place, Hash)| self.part(hash).remove(hash);
         let found: Vec<Option<Kept>> = places.iter().map(take).collect();
         let missing = found.iter().zip(places);
         let missing = missing.filter(|(kept, (_, hash))| kept.is_none() && *hash != Hash::ZERO);
@@ -197,37 +181,9 @@ impl Warm {
     }
 
     /// Keeps a page whose subtree has the hash `hash`.
-    pub(super) fn keep_page(&self, hash: Hash, page: Kept) {
-        self.keep(hash, Item::Page(page));
-    }
-
-    /// The value of a leaf.
-    pub(super) fn value<S: StateRead + ?Sized>(
-        &self,
-        state: &S,
-        leaf: &Leaf,
-    ) -> Result<Bytes, StateError> {
-        let hash = &leaf.value_hash;
-        if let Some(Item::Value(value)) = self.part(hash).find(hash) {
-            return Ok(Bytes::copy_from_slice(&value[Hash::LEN..]));
-        }
-        let value = get(state, &leaf.key)?.unwrap_or_default();
-        if value_hash(&value) != leaf.value_hash {
-            return Err(StateError::Corrupt {
-                place: format!("map value of {}", leaf.key),
-                detail: "it is not the one that its leaf has the hash of".to_owned(),
-            });
-        }
-        if value.len() <= MAX_VALUE {
-            let value = [leaf.value_hash.as_bytes(), &value[..]].concat();
-            self.keep(leaf.value_hash, Item::Value(value.into()));
-        }
-        Ok(value)
-    }
-
-    fn keep(&self, hash: Hash, item: Item) {
+    pub(super) fn keep(&self, hash: Hash, page: Kept) {
         if self.share > 0 {
-            self.part(&hash).insert(hash, item, self.share);
+            self.part(&hash).insert(hash, page, self.share);
         }
     }
 
@@ -248,7 +204,8 @@ fn read<S: StateRead + ?Sized>(
         let branch = Branch::read(place, &stored, hash)?;
         return Ok(Kept::Branch(branch.into()));
     }
-    let bucket = Bucket::new(&place.leaves(state)?, place.depth);
+    let values = place.values(state)?;
+    let bucket = Bucket::new(&place.leaves(&values)?, place.depth);
     place.expect(hash, bucket.hash())?;
     Ok(Kept::Bucket(bucket.into()))
 }
@@ -296,7 +253,7 @@ mod tests {
     ) -> Hash {
         let pairs = numbers.map(|number| (key(number), Bytes::from(vec![value; 9])));
         let pairs: BTreeMap<Hash, Bytes> = pairs.collect();
-        let (root, writes) = update(&*state, &Warm::new(0), root, &pairs).unwrap();
+        let (root, writes) = update(&*state, &Warm::new(0), root, pairs).unwrap();
         state.commit(writes);
         root
     }
@@ -324,6 +281,7 @@ mod tests {
             for _ in 0..2 {
                 warm.prove(&counted, &root, &key(7)).unwrap();
             }
+            warm.get_many(&counted, &root, &[key(7)]).unwrap();
             let reads = counted.1.get();
             match bytes {
                 0 => assert!(reads >= 6, "{reads}"),
@@ -332,7 +290,7 @@ mod tests {
             }
             let kept = |part: &Mutex<Part>| {
                 let part = part.lock().unwrap();
-                let sum = part.items.values().map(Item::bytes).sum::<usize>();
+                let sum = part.pages.values().map(Kept::bytes).sum::<usize>();
                 assert_eq!(part.bytes, sum);
                 sum
             };

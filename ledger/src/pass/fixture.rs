@@ -114,7 +114,7 @@ impl City {
 
     fn put_pairs(&mut self, pairs: BTreeMap<Hash, Bytes>) {
         let writes;
-        (self.root, writes) = map::update(&self.state, &Warm::new(0), &self.root, &pairs).unwrap();
+        (self.root, writes) = map::update(&self.state, &Warm::new(0), &self.root, pairs).unwrap();
         self.state.commit(writes);
     }
 

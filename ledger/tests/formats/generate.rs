@@ -496,7 +496,7 @@ fn map_json() -> Value {
         })
         .collect();
     let mut state = MemoryState::default();
-    let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, &pairs).unwrap();
+    let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, pairs).unwrap();
     state.commit(writes);
     let proof = |n: u8| {
         let proof = map::prove(&state, &root, &map::map_key("test", &[n])).unwrap();

@@ -73,9 +73,11 @@ async fn push(
     bar: &mut Bar,
 ) -> (Taken, Result<(), Failure>) {
     let units = Mutex::new(Vec::new());
+    let mut last = None;
     let entries = std::iter::from_fn(|| {
         let (entry, count) = sequence.next_entry()?;
         lock(&units).push(count);
+        last = Some(entry.clone());
         Some(entry)
     });
     let mut taken = Taken::default();
@@ -85,7 +87,11 @@ async fn push(
         bar.set_position(done + taken.units);
     };
     let pushed = session.submit_all(entries, v1::WaitFor::Committed, &mut note);
-    let pushed = pushed.await.map(drop);
+    let pushed = match (pushed.await, last) {
+        // The node tells at once when the last one is certified, and with it all before it.
+        (Ok(_), Some(last)) => session.submit(&last, v1::WaitFor::Certified).await.map(drop),
+        (pushed, _) => pushed.map(drop),
+    };
     (taken, pushed)
 }
 

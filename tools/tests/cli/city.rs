@@ -56,7 +56,7 @@ impl City {
         };
         let pairs: BTreeMap<Hash, Bytes> = (0..100).map(pair).collect();
         let mut state = MemoryState::default();
-        let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, &pairs).unwrap();
+        let (root, writes) = map::update(&state, &Warm::new(0), &Hash::ZERO, pairs).unwrap();
         state.commit(writes);
         City {
             ledger,
@@ -70,7 +70,7 @@ impl City {
     pub fn put(&mut self, namespace: &str, key: &[u8], value: Bytes) {
         let pairs = BTreeMap::from([(map::map_key(namespace, key), value)]);
         let writes;
-        (self.root, writes) = map::update(&self.state, &Warm::new(0), &self.root, &pairs).unwrap();
+        (self.root, writes) = map::update(&self.state, &Warm::new(0), &self.root, pairs).unwrap();
         self.state.commit(writes);
     }
 

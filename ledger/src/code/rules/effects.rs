@@ -1,7 +1,9 @@
 //! What a complete order does to its codes: all or nothing, or code by code.
 //!
 //! What holds here: the chunks are read again from the entries that hold them, and all codes with one
-//! read; nothing is written. The same walk names the code that stopped an order.
+//! read; nothing is written. The same walk names the code that stopped an order. Codes are walked as
+//! they lie in the map, which is where reading and writing them is fast; what is said of them is in the
+//! order's own order.
 
 use bytes::Bytes;
 use cairn_proto::v1::{self, OrderMode, RejectReason};
@@ -12,87 +14,85 @@ use super::orders::order_of;
 use super::{Stop, require};
 use crate::code::{NAMESPACE, ORDER_NAMESPACE, Refused, change_leaf, history, refused_root};
 use crate::hash::Hash;
-use crate::state::{StateError, StateRead};
+use crate::state::{StateError, StateRead, Writes};
 use crate::{apply, canonical, log, map};
 
 /// What an order makes of its codes.
 pub(super) struct Effects {
-    pub changed: Vec<Changed>,
+    /// What the map will hold, by its keys.
+    pub changed: Vec<(Hash, Bytes)>,
+    /// What keeps the states that were replaced.
+    pub replaced: Writes,
     pub outcome: v1::OrderEffect,
 }
 
-/// A code that changes.
-pub(super) struct Changed {
-    /// Its key in the map.
-    pub key: Hash,
-    /// What the map will hold.
-    pub value: Bytes,
-    /// The sequence and the state that it had.
-    pub sequence: u64,
-    pub replaced: v1::ReplacedState,
-}
-
-/// One change of an order, and what the map has of its code.
+/// One change of an order.
 struct Change<'a> {
     code: &'a [u8; 32],
     /// Its key in the map.
     key: Hash,
     expected: u64,
     chunk: &'a v1::StatusChunk,
-    before: Option<(v1::CodeState, Bytes)>,
 }
 
-/// Goes over all changes of an order whose last chunk is `last`, in order.
-fn each_change<S: StateRead + ?Sized>(
+/// All chunks of an order whose last one is `last`.
+fn chunks<S: StateRead + ?Sized>(
     state: &S,
-    read: impl Fn(&[Hash]) -> Result<Vec<Option<Bytes>>, StateError>,
     order: &v1::OrderState,
     last: &v1::StatusChunk,
-    mut visit: impl FnMut(Change<'_>),
-) -> Result<(), StateError> {
+) -> Result<Vec<v1::StatusChunk>, StateError> {
     let earlier = order.chunk_leaves.iter().map(|leaf| chunk_at(state, *leaf));
-    let earlier: Vec<v1::StatusChunk> = earlier.collect::<Result<_, _>>()?;
-    let chunks = || earlier.iter().chain([last]);
-    let codes = chunks().flat_map(|chunk| chunk.codes.as_chunks::<32>().0);
-    let keys: Vec<Hash> = codes.map(|code| map::map_key(NAMESPACE, code)).collect();
-    let mut values = keys.iter().zip(read(&keys)?);
-    for chunk in chunks() {
-        let codes = chunk.codes.as_chunks::<32>().0.iter();
-        let changes = codes.zip(&chunk.expected_sequences).zip(&mut values);
-        for ((code, expected), (key, value)) in changes {
-            let before = match value {
-                Some(value) => Some((decode(code, &value)?, value)),
-                None => None,
-            };
-            visit(Change {
-                code,
-                key: *key,
-                expected: *expected,
-                chunk,
-                before,
-            });
-        }
-    }
-    Ok(())
+    earlier.chain([Ok(last.clone())]).collect()
 }
 
-/// Why this change cannot be made, or the state before it with its bytes.
-fn judge(region: &str, change: Change<'_>) -> Result<(v1::CodeState, Bytes), Refused> {
-    let found = change.before.as_ref().map(|(state, _)| state.sequence);
-    let refused = |reason| Refused {
-        code: *change.code,
-        expected: change.expected,
-        found,
-        reason,
+/// The changes of all chunks, in order.
+fn changes(chunks: &[v1::StatusChunk]) -> Vec<Change<'_>> {
+    fn of_chunk(chunk: &v1::StatusChunk) -> impl Iterator<Item = Change<'_>> {
+        let codes = chunk.codes.as_chunks::<32>().0.iter();
+        let expected = codes.zip(&chunk.expected_sequences);
+        expected.map(|(code, expected)| Change {
+            code,
+            key: map::map_key(NAMESPACE, code),
+            expected: *expected,
+            chunk,
+        })
+    }
+    chunks.iter().flat_map(of_chunk).collect()
+}
+
+/// What the map has of the codes of `changes`, in the order of its keys, with the places of the changes.
+fn codes(
+    changes: &[Change<'_>],
+    read: impl Fn(&[Hash]) -> Result<Vec<Option<Bytes>>, StateError>,
+) -> Result<impl Iterator<Item = (usize, Option<Bytes>)>, StateError> {
+    let order = map::in_order(changes.iter().map(|change| &change.key));
+    let keys: Vec<Hash> = order.iter().map(|at| changes[*at].key).collect();
+    Ok(order.into_iter().zip(read(&keys)?))
+}
+
+/// The state of a change's code before it, as the map has it, or why the change cannot be made.
+fn judge(
+    region: &str,
+    change: &Change<'_>,
+    before: Option<&Bytes>,
+) -> Result<Result<v1::CodeState, Refused>, StateError> {
+    let before = before.map(|value| decode(change.code, value)).transpose()?;
+    let reason = match &before {
+        None => RejectReason::CodeUnknown,
+        Some(state) if state.region != region => RejectReason::CodeOtherRegion,
+        Some(state) if state.sequence != change.expected => RejectReason::CodeStaleSequence,
+        Some(_) => RejectReason::Unspecified,
     };
-    let before = change.before.ok_or(refused(RejectReason::CodeUnknown))?;
-    if before.0.region != region {
-        return Err(refused(RejectReason::CodeOtherRegion));
-    }
-    if before.0.sequence != change.expected {
-        return Err(refused(RejectReason::CodeStaleSequence));
-    }
-    Ok(before)
+    let found = before.as_ref().map(|state| state.sequence);
+    Ok(match before {
+        Some(state) if reason == RejectReason::Unspecified => Ok(state),
+        _ => Err(Refused {
+            code: *change.code,
+            expected: change.expected,
+            found,
+            reason,
+        }),
+    })
 }
 
 /// What hides the state that a chunk replaces of a code.
@@ -111,46 +111,48 @@ pub(super) fn of_order<S: StateRead + ?Sized>(
     now_ms: u64,
 ) -> Result<Effects, Stop> {
     let order = order_of(state)?;
-    let count = order.count as usize;
-    let (mut leaves, mut changed) = (Vec::with_capacity(count), Vec::with_capacity(count));
-    let mut refused: Vec<Refused> = Vec::new();
-    each_change(entries, read, state, last, |change| {
-        leaves.push(change_leaf(change.code, change.expected));
-        let (code, key, chunk) = (*change.code, change.key, change.chunk);
-        match judge(&order.region, change) {
-            Ok((before, state)) => {
-                let replaced = v1::ReplacedState {
-                    state,
-                    blind: blind(chunk, &code),
-                };
-                let sequence = before.sequence;
-                let after = v1::CodeState {
-                    status: order.status,
-                    sequence: sequence + 1,
-                    previous: history::link(&replaced).to_bytes(),
-                    valid_from_ms: now_ms,
-                    lapses_at_ms: order.lapses_at_ms,
-                    on_lapse: order.on_lapse,
-                    order_id: last.order_id.clone(),
-                    check_ins: 0,
-                    last_check_in_day: 0,
-                    released_at_leaf: 0,
-                    ..before
-                };
-                changed.push(Changed {
-                    key,
-                    value: canonical::encode(&after),
-                    sequence,
-                    replaced,
-                });
-            }
-            Err(why) => refused.push(why),
-        }
-    })?;
+    let chunks = chunks(entries, state, last)?;
+    let changes = changes(&chunks);
+    let leaf = |change: &Change<'_>| change_leaf(change.code, change.expected);
+    let leaves: Vec<Hash> = changes.iter().map(leaf).collect();
     require(
         order.changes_root == log::root_of(&leaves).0[..],
         RejectReason::OrderMismatch,
     )?;
+    let mut changed = Vec::with_capacity(changes.len());
+    let mut replaced = Vec::with_capacity(changes.len());
+    let mut refused = Vec::new();
+    for (at, value) in codes(&changes, read)? {
+        let change = &changes[at];
+        let before = match judge(&order.region, change, value.as_ref())? {
+            Ok(before) => before,
+            Err(why) => {
+                refused.push((at, why));
+                continue;
+            }
+        };
+        let past = v1::ReplacedState {
+            state: value.unwrap_or_default(),
+            blind: blind(change.chunk, change.code),
+        };
+        replaced.push(history::record(&change.key, before.sequence, &past));
+        let after = v1::CodeState {
+            status: order.status,
+            sequence: before.sequence + 1,
+            previous: history::link(&past).to_bytes(),
+            valid_from_ms: now_ms,
+            lapses_at_ms: order.lapses_at_ms,
+            on_lapse: order.on_lapse,
+            order_id: last.order_id.clone(),
+            check_ins: 0,
+            last_check_in_day: 0,
+            released_at_leaf: 0,
+            ..before
+        };
+        changed.push((change.key, canonical::encode(&after)));
+    }
+    refused.sort_unstable_by_key(|(at, _)| *at);
+    let refused: Vec<Refused> = refused.into_iter().map(|(_, why)| why).collect();
     if let (OrderMode::AllOrNothing, Some(first)) = (order.mode(), refused.first()) {
         return Err(first.reason.into());
     }
@@ -166,6 +168,7 @@ pub(super) fn of_order<S: StateRead + ?Sized>(
             timestamp_ms: now_ms,
         },
         changed,
+        replaced,
     })
 }
 
@@ -184,14 +187,16 @@ pub fn first_refused<S: StateRead + ?Sized>(
         detail: error.to_string(),
     })?;
     let region = &order_of(&order)?.region;
-    let read = |keys: &[Hash]| map::get_many(state, keys);
-    let mut first = None;
-    each_change(state, read, &order, last, |change| {
-        if first.is_none() {
-            first = judge(region, change).err();
+    let chunks = chunks(state, &order, last)?;
+    let changes = changes(&chunks);
+    let mut first: Option<(usize, Refused)> = None;
+    for (at, value) in codes(&changes, |keys| map::get_many(state, keys))? {
+        if first.is_none_or(|(earlier, _)| at < earlier) {
+            let refused = judge(region, &changes[at], value.as_ref())?.err();
+            first = refused.map(|why| (at, why)).or(first);
         }
-    })?;
-    Ok(first)
+    }
+    Ok(first.map(|(_, why)| why))
 }
 
 /// The body of a chunk that was accepted before.

@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use cairn_proto::v1::{self, ActKind, CodeStatus, OrderMode, RejectReason, Role};
 
-use super::effects::Changed;
 use super::{
     Stop, about, body, codes_of, effects, hash_or_none, in_force, mandate, no_approvals, require,
     text,
@@ -14,9 +13,8 @@ use super::{
 use crate::admission::Admitted;
 use crate::apply::Ctx;
 use crate::canonical;
-use crate::code::{ORDER_NAMESPACE, acts, history};
+use crate::code::{ORDER_NAMESPACE, acts};
 use crate::hash::Hash;
-use crate::map;
 use crate::state::{StateError, StateRead};
 
 /// Changes of one order: a city's district, and a block that still takes seconds to apply.
@@ -185,19 +183,14 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
         .map_or_else(Bytes::new, |code| Bytes::copy_from_slice(code));
     state.chunk_leaves.push(leaf_index);
     state.applied = effects.is_some();
-    let (changed, outcome) = match effects {
-        Some(effects) => (effects.changed, Some(effects.outcome)),
-        None => (Vec::new(), None),
+    let Some(effects) = effects else {
+        ctx.map_put(ORDER_NAMESPACE, &chunk.order_id, canonical::encode(&state));
+        return Ok(());
     };
-    state.effect = outcome;
+    state.effect = Some(effects.outcome);
     ctx.map_put(ORDER_NAMESPACE, &chunk.order_id, canonical::encode(&state));
-    // As both lie in the state: sorted once here, they are not sorted again.
-    let order = map::in_order(changed.iter().map(|change| &change.key));
-    let sorted = || order.iter().map(|at| &changed[*at]);
-    let past = |change: &Changed| history::record(&change.key, change.sequence, &change.replaced);
-    ctx.state.extend(sorted().map(past).collect());
-    let value = |change: &Changed| (change.key, change.value.clone());
-    ctx.map_put_many(sorted().map(value).collect());
+    ctx.state.extend(effects.replaced);
+    ctx.map_put_many(effects.changed);
     Ok(())
 }
 

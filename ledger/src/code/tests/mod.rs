@@ -89,7 +89,10 @@ pub(super) fn judged(
     let entry = ledger.compose(draft, signers[0], &signers[1..]);
     let entry = admission::admit(&ledger.chain, entry).unwrap();
     let mut overlay = Overlay::new(&ledger.state);
-    let mut ctx = Ctx::new(&ledger.chain, ledger.now, 1, &mut overlay, &ledger.rosters);
+    let header = crate::apply::tip(&ledger.state).unwrap().unwrap().header;
+    let map_root = Hash::from_slice(&header.map_root).unwrap();
+    let (chain, kept) = (&ledger.chain, ledger.kept());
+    let mut ctx = Ctx::new(chain, ledger.now, 1, &mut overlay, map_root, kept);
     rules::apply_entry(&mut ctx, &entry, 0).unwrap()
 }
 

@@ -2,6 +2,7 @@
 //! every kind, and lotteries brought as far as a test needs them.
 
 use super::*;
+use crate::apply::Kept;
 use crate::lottery::OpenRosters;
 use crate::map::Warm;
 
@@ -137,19 +138,18 @@ impl Ledger {
         act: impl FnOnce(&mut Ctx<'_, '_, MemoryState>) -> Result<T, RejectReason>,
     ) -> Result<T, RejectReason> {
         let mut overlay = Overlay::new(&self.state);
-        let mut ctx = Ctx::new(
-            &self.chain,
-            self.now,
-            self.height,
-            &mut overlay,
-            &self.rosters,
-        );
+        let kept = Kept {
+            map: &Warm::new(0),
+            rosters: &self.rosters,
+        };
+        let (now, height, root) = (self.now, self.height, self.map_root);
+        let mut ctx = Ctx::new(&self.chain, now, height, &mut overlay, root, kept);
         let outcome = act(&mut ctx);
         let changes = ctx.into_map_changes();
         if outcome.is_ok() {
             let pages;
             (self.map_root, pages) =
-                map::update(&self.state, &Warm::new(0), &self.map_root, &changes).unwrap();
+                map::update(&self.state, &Warm::new(0), &self.map_root, changes).unwrap();
             overlay.extend(pages);
         } else {
             assert!(changes.is_empty(), "a refused entry changed the map");
