@@ -42,6 +42,9 @@ pub const MAX_TAIL_BLOCKS: u64 = 10_000;
 pub const MAX_TAIL_BYTES: u64 = 64 << 20;
 /// How long the queue must be empty before an empty checkpoint block covers what is uncertified.
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(20);
+/// A proposal of so many bytes with nothing behind it asks for a checkpoint in any case: to certify its
+/// block costs little beside applying it, and waiting for an empty block to cover it costs a round.
+const LONG_PROPOSAL: usize = 64 << 10;
 /// A checkpoint without certificate for so long is asked for again with a later block: members
 /// that restarted meanwhile sign only the newest.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -286,13 +289,18 @@ impl Sequencer {
         }
     }
 
-    fn wants_checkpoint(&self, reign: &Reign, empty: bool) -> bool {
+    fn wants_checkpoint(&self, reign: &Reign, entries: &[Queued]) -> bool {
         let first = reign.last_proposal.is_none();
+        let bytes: usize = entries.iter().map(|(_, entry)| entry.bytes).sum();
+        let ends_long = bytes >= LONG_PROPOSAL && self.queue.len() == 0;
         let waited = reign
             .asked_at
             .is_none_or(|at| at.elapsed() >= ASK_AGAIN_AFTER);
         let settled = self.cosigner.progress().settled();
-        first || empty || (reign.asks_in_flight == 0 && (settled || waited))
+        first
+            || entries.is_empty()
+            || ends_long
+            || (reign.asks_in_flight == 0 && (settled || waited))
     }
 
     /// Hands one proposal to Raft. `None`: Raft has stopped.
@@ -301,7 +309,7 @@ impl Sequencer {
         reign: &mut Reign,
         entries: Vec<Queued>,
     ) -> Option<impl Future<Output = Done> + use<>> {
-        let asked = self.wants_checkpoint(reign, entries.is_empty());
+        let asked = self.wants_checkpoint(reign, &entries);
         reign.last_ms = reign.last_ms.max(self.clock.now_ms());
         let newest = self.cosigner.certified().borrow().clone();
         let certificate = newest.and_then(|newest| {

@@ -100,7 +100,9 @@ impl fmt::Display for Applied {
 
 /// The bytes of a record or a message.
 pub fn to_bytes<T: Serialize>(value: &T) -> io::Result<Bytes> {
-    postcard::to_stdvec(value)
+    // Blocks are long: a buffer that grows is copied again and again.
+    postcard::experimental::serialized_size(value)
+        .and_then(|size| postcard::to_extend(value, Vec::with_capacity(size)))
         .map(Bytes::from)
         .map_err(|error| invalid("could not be encoded", error))
 }

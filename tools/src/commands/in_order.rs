@@ -89,7 +89,10 @@ async fn push(
     let pushed = session.submit_all(entries, v1::WaitFor::Committed, &mut note);
     let pushed = match (pushed.await, last) {
         // The node tells at once when the last one is certified, and with it all before it.
-        (Ok(_), Some(last)) => session.submit(&last, v1::WaitFor::Certified).await.map(drop),
+        (Ok(_), Some(last)) => session
+            .submit(&last, v1::WaitFor::Certified)
+            .await
+            .map(drop),
         (pushed, _) => pushed.map(drop),
     };
     (taken, pushed)
