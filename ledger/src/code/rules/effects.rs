@@ -76,22 +76,24 @@ fn judge(
     change: &Change<'_>,
     before: Option<&Bytes>,
 ) -> Result<Result<v1::CodeState, Refused>, StateError> {
-    let before = before.map(|value| decode(change.code, value)).transpose()?;
-    let reason = match &before {
-        None => RejectReason::CodeUnknown,
-        Some(state) if state.region != region => RejectReason::CodeOtherRegion,
-        Some(state) if state.sequence != change.expected => RejectReason::CodeStaleSequence,
-        Some(_) => RejectReason::Unspecified,
+    let refused = |reason, found| Refused {
+        code: *change.code,
+        expected: change.expected,
+        found,
+        reason,
     };
-    let found = before.as_ref().map(|state| state.sequence);
+    let before = before.map(|value| decode(change.code, value)).transpose()?;
     Ok(match before {
-        Some(state) if reason == RejectReason::Unspecified => Ok(state),
-        _ => Err(Refused {
-            code: *change.code,
-            expected: change.expected,
-            found,
-            reason,
-        }),
+        None => Err(refused(RejectReason::CodeUnknown, None)),
+        Some(state) if state.region != region => {
+            let found = Some(state.sequence);
+            Err(refused(RejectReason::CodeOtherRegion, found))
+        }
+        Some(state) if state.sequence != change.expected => {
+            let found = Some(state.sequence);
+            Err(refused(RejectReason::CodeStaleSequence, found))
+        }
+        Some(state) => Ok(state),
     })
 }
 
