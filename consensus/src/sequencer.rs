@@ -2,8 +2,8 @@
 //!
 //! What holds here: one Raft entry is one proposal is one block. A few proposals are in flight at a
 //! time, so batching grows with load by itself. A proposal asks for a checkpoint as soon as the last
-//! one is certified; the first of a leadership always does; and where committed entries would stay
-//! uncertified on an idle chain, an empty one does. Past the bounds of the uncertified tail nothing
+//! one is certified; the first of a leadership always does, and so does a long one with nothing behind
+//! it; and where committed entries would stay uncertified on an idle chain, an empty one does. Past the bounds of the uncertified tail nothing
 //! is proposed and submits get a stable reason. What stays out: what an entry means, and whether a
 //! block *must* be a checkpoint; apply knows.
 

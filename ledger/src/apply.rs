@@ -76,10 +76,8 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     let nothing = MemoryState::default();
     let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(&nothing);
     let created_at_ms = chain.genesis.created_at_ms;
-    let kept = Kept {
-        map: &Warm::new(0),
-        rosters: &OpenRosters::new(&[0; 32]),
-    };
+    let fresh = Fresh::new();
+    let kept = fresh.kept();
     let mut ctx = Ctx::new(chain, created_at_ms, 0, &mut overlay, Hash::ZERO, kept);
     for author in &chain.genesis.authors {
         ctx.map_put(
@@ -128,11 +126,8 @@ pub fn replay(
     proposal: &v1::Proposal,
     term: u64,
 ) -> Result<Applied, ApplyError> {
-    let kept = Kept {
-        map: &Warm::new(0),
-        rosters: &OpenRosters::new(&[0; 32]),
-    };
-    apply(chain, state, kept, proposal, term, &|_| false)
+    let fresh = Fresh::new();
+    apply(chain, state, fresh.kept(), proposal, term, &|_| false)
 }
 
 /// What a node keeps in memory from block to block. No block depends on it.
@@ -142,6 +137,28 @@ pub struct Kept<'a> {
     pub map: &'a Warm,
     /// The tags of rosters that are being filled.
     pub rosters: &'a OpenRosters,
+}
+
+/// What [`Kept`] shows of somebody who keeps nothing: for one block.
+struct Fresh {
+    map: Warm,
+    rosters: OpenRosters,
+}
+
+impl Fresh {
+    fn new() -> Fresh {
+        Fresh {
+            map: Warm::new(0),
+            rosters: OpenRosters::new(&[0; 32]),
+        }
+    }
+
+    fn kept(&self) -> Kept<'_> {
+        Kept {
+            map: &self.map,
+            rosters: &self.rosters,
+        }
+    }
 }
 
 /// Applies `proposal`, committed in Raft's `term`, to `state`. `admitted` says of a leaf hash whether
@@ -347,10 +364,8 @@ pub fn approvals_refused(
     let earliest = entry.envelope.not_after_ms.saturating_sub(lifetime);
     let timestamp_ms = tip.header.timestamp_ms.max(earliest);
     let mut overlay: Overlay<'_, dyn StateRead> = Overlay::new(state);
-    let kept = Kept {
-        map: &Warm::new(0),
-        rosters: &OpenRosters::new(&[0; 32]),
-    };
+    let fresh = Fresh::new();
+    let kept = fresh.kept();
     let height = tip.header.height + 1;
     let map_root = tip.map_root()?;
     let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay, map_root, kept);

@@ -6,13 +6,14 @@
 //! ```
 //!
 //! Codes are issued block by block. Then each round applies one block of the order and all of its
-//! chunks, as every node does, and commits it. Beside that, the update of the map alone is timed on the same state: reading the codes, as a node does, then
-//! bringing as many new values in, once with every page read from the disk and once with what the node
-//! keeps of them; that is what grows with the number of codes. CPU
-//! seconds of the thread that applies; for the whole block also those of the process, RocksDB's own
-//! threads included. Of the rounds the median counts. Signatures are left out: a node has verified
-//! them at admission. At last proofs of codes picked all over are made, once unmeasured and
-//! then some times, of which the median counts; of a map of 13 million codes a proof has as many siblings more as it is deeper.
+//! chunks, as every node does, and commits it. Beside that, the update of the map alone is timed on the
+//! same state: reading the codes, as a node does, then bringing as many new values in, once with every
+//! page read from the disk and once with what the node keeps of them; that is what grows with the number
+//! of codes. CPU seconds of the thread that applies; for the whole block also those of the process,
+//! RocksDB's own threads included. Of the rounds the median counts. Signatures are left out: a node has
+//! verified them at admission. At last proofs of codes picked all over are made, once unmeasured and
+//! then some times, of which the median counts; of a map of 13 million codes a proof has as many siblings
+//! more as it is deeper.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

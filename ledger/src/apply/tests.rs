@@ -794,8 +794,8 @@ proptest! {
             let (below, above) = split(&ledger.state);
             let mut elsewhere = Overlay::new(&below);
             elsewhere.extend(above);
-            let nothing = Kept { map: &Warm::new(0), rosters: &OpenRosters::new(&[0; 32]) };
-            let there = apply(&ledger.chain, &elsewhere, nothing, &proposal, *term, &good).unwrap();
+            let fresh = Fresh::new();
+            let there = apply(&ledger.chain, &elsewhere, fresh.kept(), &proposal, *term, &good).unwrap();
             prop_assert!(there == applied);
             ledger.commit(applied);
         }

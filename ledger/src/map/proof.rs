@@ -11,7 +11,7 @@ use cairn_proto::v1;
 
 use super::bucket::{Bucket, Holds};
 use super::page::{Branch, Place, SPAN, WIDTH};
-use super::warm::{Kept, Warm};
+use super::warm::{Page, Warm};
 use super::{KEY_BITS, bit, get, is_leaf, leaf_hash, node_hash, shared_bits, value_hash};
 use crate::hash::Hash;
 use crate::state::{StateError, StateRead};
@@ -170,8 +170,8 @@ impl Way {
         let mut hash = *root;
         while hash != Hash::ZERO {
             let below = warm.look(state, &place, &hash, |page| match page {
-                Kept::Bucket(bucket) => Err(self.find_leaf(bucket, key)),
-                Kept::Branch(branch) => {
+                Page::Bucket(bucket) => Err(self.find_leaf(bucket, key)),
+                Page::Branch(branch) => {
                     let at = self.find_below(branch, place.depth, key);
                     Ok((at - WIDTH, *branch.at(at)))
                 }

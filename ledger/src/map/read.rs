@@ -1,9 +1,12 @@
 //! Reading values: one, or many at once.
+//!
+//! What holds here: of what is kept warm, only what is under the root that was named is read. What stays
+//! out: proofs (`proof`), and keeping what was read, which is for updates and proofs to do.
 
 use bytes::Bytes;
 
 use super::page::Place;
-use super::warm::{Kept, Warm};
+use super::warm::{Page, Warm};
 use crate::hash::Hash;
 use crate::rooms;
 use crate::state::{StateError, StateRead};
@@ -19,13 +22,23 @@ pub fn get_many<S: StateRead + ?Sized>(
     state: &S,
     keys: &[Hash],
 ) -> Result<Vec<Option<Bytes>>, StateError> {
-    let order = in_order(keys.iter());
-    let sorted: Vec<Vec<u8>> = order.iter().map(|at| value_key(&keys[*at])).collect();
     let mut values = vec![None; keys.len()];
-    for (at, value) in order.into_iter().zip(state.multi_get(&sorted)?) {
-        values[at] = value;
-    }
+    read_into(&mut values, state, keys, &in_order(keys.iter()))?;
     Ok(values)
+}
+
+/// Reads the values of those of `keys` that stand at some places, into the same places.
+fn read_into<S: StateRead + ?Sized>(
+    values: &mut [Option<Bytes>],
+    state: &S,
+    keys: &[Hash],
+    places: &[usize],
+) -> Result<(), StateError> {
+    let wanted: Vec<Vec<u8>> = places.iter().map(|at| value_key(&keys[*at])).collect();
+    for (at, value) in places.iter().zip(state.multi_get(&wanted)?) {
+        values[*at] = value;
+    }
+    Ok(())
 }
 
 /// Where each of `keys` stands, in the order of the keys; those that share their first half in any.
@@ -71,10 +84,7 @@ impl Warm {
             values[at] = Some(bytes.slice(begin..end));
             begin = end;
         }
-        let cold: Vec<Vec<u8>> = search.cold.iter().map(|at| value_key(&keys[*at])).collect();
-        for (at, value) in search.cold.into_iter().zip(state.multi_get(&cold)?) {
-            values[at] = value;
-        }
+        read_into(&mut values, state, keys, &search.cold)?;
         Ok(values)
     }
 }
@@ -100,7 +110,7 @@ impl Search<'_> {
         }
         let slot = |at: &usize| place.slot(&self.keys[*at]);
         let found = self.warm.find(hash, |page| match page {
-            Kept::Bucket(bucket) => {
+            Page::Bucket(bucket) => {
                 for at in keys {
                     let Some(leaf) = bucket.find(&self.keys[*at], place.depth) else {
                         continue;
@@ -115,7 +125,7 @@ impl Search<'_> {
                 }
                 Vec::new()
             }
-            Kept::Branch(branch) => keys
+            Page::Branch(branch) => keys
                 .chunk_by(|a, b| slot(a) == slot(b))
                 .filter_map(|group| {
                     let slot = slot(group.first()?);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::bucket::Bucket;
 use super::page::{Branch, Leaf, MAX_LEAVES, Place, SPAN, WIDTH};
 use super::read::value_key;
-use super::warm::{Kept, Warm};
+use super::warm::{Page, Warm};
 use crate::hash::Hash;
 use crate::state::{StateError, StateRead, Writes};
 
@@ -71,8 +71,8 @@ impl Pages<'_> {
         pages
             .map(|((page, (place, _)), changes)| match page {
                 None => Ok(self.build(place, changes)),
-                Some(Kept::Bucket(bucket)) => Ok(self.change_bucket(place, bucket, changes)),
-                Some(Kept::Branch(branch)) => self.change_branch(state, place, branch, changes),
+                Some(Page::Bucket(bucket)) => Ok(self.change_bucket(place, bucket, changes)),
+                Some(Page::Branch(branch)) => self.change_branch(state, place, branch, changes),
             })
             .collect()
     }
@@ -123,14 +123,14 @@ impl Pages<'_> {
             self.branches.resize_with(level + 1, Writes::new);
         }
         self.branches[level].push((place.state_key(), branch.encode()));
-        self.warm.keep(hash, Kept::Branch(branch));
+        self.warm.keep(hash, Page::Branch(branch));
         hash
     }
 
     /// The values are all that is stored of a bucket.
     fn keep_bucket(&self, bucket: Box<Bucket>) -> Hash {
         let hash = *bucket.hash();
-        self.warm.keep(hash, Kept::Bucket(bucket));
+        self.warm.keep(hash, Page::Bucket(bucket));
         hash
     }
 }

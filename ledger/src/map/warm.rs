@@ -38,13 +38,13 @@ struct Part {
 }
 
 impl Part {
-    fn find(&self, hash: &Hash) -> Option<&Kept> {
+    fn find(&self, hash: &Hash) -> Option<&Page> {
         self.pages
             .get(&first(hash))
             .filter(|page| page.hash() == hash)
     }
 
-    fn remove(&mut self, hash: &Hash) -> Option<Kept> {
+    fn remove(&mut self, hash: &Hash) -> Option<Page> {
         let page = self.pages.remove(&first(hash))?;
         self.bytes -= page.bytes();
         (page.hash() == hash).then_some(page)
@@ -52,7 +52,7 @@ impl Part {
 
     /// When there is too much, every second goes, whichever it is: batches go over all pages in
     /// turn, so what was used last is not what is used next.
-    fn insert(&mut self, hash: Hash, page: Kept, share: usize) {
+    fn insert(&mut self, hash: Hash, page: Page, share: usize) {
         self.remove(&hash);
         if page.bytes() > share {
             return;
@@ -65,14 +65,14 @@ impl Part {
                 stays = !stays;
                 stays
             });
-            self.bytes = self.pages.values().map(Kept::bytes).sum();
+            self.bytes = self.pages.values().map(Page::bytes).sum();
         }
     }
 }
 
 /// By the first bytes of a hash. What is found is compared as a whole; of two hashes that begin alike, for
 /// which somebody would have to search long, one is kept.
-type ByHash = HashMap<u64, Kept, BuildHasherDefault<First>>;
+type ByHash = HashMap<u64, Page, BuildHasherDefault<First>>;
 
 fn first(hash: &Hash) -> u64 {
     hash.0
@@ -102,24 +102,24 @@ impl Hasher for First {
 
 /// A page.
 #[derive(Debug)]
-pub(super) enum Kept {
+pub(super) enum Page {
     Branch(Box<Branch>),
     Bucket(Box<Bucket>),
 }
 
-impl Kept {
+impl Page {
     fn hash(&self) -> &Hash {
         match self {
-            Kept::Branch(branch) => branch.root(),
-            Kept::Bucket(bucket) => bucket.hash(),
+            Page::Branch(branch) => branch.root(),
+            Page::Bucket(bucket) => bucket.hash(),
         }
     }
 
     fn bytes(&self) -> usize {
         BESIDE
             + match self {
-                Kept::Branch(_) => mem::size_of::<Branch>(),
-                Kept::Bucket(bucket) => bucket.len(),
+                Page::Branch(_) => mem::size_of::<Branch>(),
+                Page::Bucket(bucket) => bucket.len(),
             }
     }
 }
@@ -135,7 +135,7 @@ impl Warm {
 
     /// Looks at the page whose subtree has the hash `hash`, if it is kept. It is not lent: counting who
     /// has it would write to memory that is mostly in no cache, and everything behind waits for that.
-    pub(super) fn find<T>(&self, hash: &Hash, look: impl FnOnce(&Kept) -> T) -> Option<T> {
+    pub(super) fn find<T>(&self, hash: &Hash, look: impl FnOnce(&Page) -> T) -> Option<T> {
         self.part(hash).find(hash).map(look)
     }
 
@@ -145,7 +145,7 @@ impl Warm {
         state: &S,
         place: &Place,
         hash: &Hash,
-        mut look: impl FnMut(&Kept) -> T,
+        mut look: impl FnMut(&Page) -> T,
     ) -> Result<T, StateError> {
         if let Some(seen) = self.find(hash, &mut look) {
             return Ok(seen);
@@ -162,9 +162,9 @@ impl Warm {
         &self,
         state: &S,
         places: &[(Place, Hash)],
-    ) -> Result<Vec<Option<Kept>>, StateError> {
+    ) -> Result<Vec<Option<Page>>, StateError> {
         let take = |(_, hash): &(Place, Hash)| self.part(hash).remove(hash);
-        let found: Vec<Option<Kept>> = places.iter().map(take).collect();
+        let found: Vec<Option<Page>> = places.iter().map(take).collect();
         let missing = found.iter().zip(places);
         let missing = missing.filter(|(kept, (_, hash))| kept.is_none() && *hash != Hash::ZERO);
         let keys: Vec<Vec<u8>> = missing.map(|(_, (place, _))| place.state_key()).collect();
@@ -181,7 +181,7 @@ impl Warm {
     }
 
     /// Keeps a page whose subtree has the hash `hash`.
-    pub(super) fn keep(&self, hash: Hash, page: Kept) {
+    pub(super) fn keep(&self, hash: Hash, page: Page) {
         if self.share > 0 {
             self.part(&hash).insert(hash, page, self.share);
         }
@@ -199,15 +199,15 @@ fn read<S: StateRead + ?Sized>(
     place: &Place,
     hash: &Hash,
     stored: Option<Bytes>,
-) -> Result<Kept, StateError> {
+) -> Result<Page, StateError> {
     if let Some(stored) = stored {
         let branch = Branch::read(place, &stored, hash)?;
-        return Ok(Kept::Branch(branch.into()));
+        return Ok(Page::Branch(branch.into()));
     }
     let values = place.values(state)?;
     let bucket = Bucket::new(&place.leaves(&values)?, place.depth);
     place.expect(hash, bucket.hash())?;
-    Ok(Kept::Bucket(bucket.into()))
+    Ok(Page::Bucket(bucket.into()))
 }
 
 #[cfg(test)]
@@ -290,7 +290,7 @@ mod tests {
             }
             let kept = |part: &Mutex<Part>| {
                 let part = part.lock().unwrap();
-                let sum = part.pages.values().map(Kept::bytes).sum::<usize>();
+                let sum = part.pages.values().map(Page::bytes).sum::<usize>();
                 assert_eq!(part.bytes, sum);
                 sum
             };
