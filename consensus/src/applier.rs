@@ -164,18 +164,16 @@ impl Applier {
         };
         let block = apply::apply(&self.chain, &*self.store, kept, &proposal, term, &admitted)
             .map_err(io::Error::other)?;
-        self.commit(&block.writes, position)?;
         // First: it may be what begins the epoch that this block is of.
         if let Some(certificate) = &proposal.certificate {
             self.cosigner.adopt(certificate).map_err(io::Error::other)?;
         }
         self.cosigner
-            .block_applied(
-                &block.header,
-                &block.header_bytes,
-                &block.header_hash,
-                bytes.len() as u64,
-            )
+            .block_computed(&block.header, &block.header_bytes, &block.header_hash)
+            .map_err(io::Error::other)?;
+        self.commit(&block.writes, position)?;
+        self.cosigner
+            .block_applied(&block.header, bytes.len() as u64)
             .map_err(io::Error::other)?;
         self.copies
             .block_applied(&block.header, bytes.len() as u64, position)?;

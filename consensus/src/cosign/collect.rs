@@ -133,7 +133,9 @@ impl Cosigner {
             candidate
                 .cosignatures
                 .insert(cosignature.public_key.clone(), cosignature.clone());
-            self.complete(candidate)
+            // Of a block that is not written yet: when it is (`settle`).
+            let written = notice.height <= inner.tip;
+            written.then(|| self.complete(candidate)).flatten()
         };
         match complete {
             Some(proto) => self.adopt(&proto),
@@ -189,7 +191,7 @@ impl Cosigner {
     }
 
     /// The certificate, where the cosignatures satisfy the policy.
-    fn complete(&self, candidate: &Candidate) -> Option<v1::Checkpoint> {
+    pub(super) fn complete(&self, candidate: &Candidate) -> Option<v1::Checkpoint> {
         let epochs = self.epochs.borrow().clone();
         let members = epochs.set(candidate.epoch)?;
         let signers: Vec<&v1::Member> = members

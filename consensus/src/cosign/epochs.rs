@@ -118,6 +118,7 @@ impl Cosigner {
         };
         let header = v1::Header::decode(header_bytes.clone()).map_err(corrupt)?;
         let hash = checkpoint::header_hash(&header_bytes);
-        self.checkpoint_applied(&header, &header_bytes, &hash, None)
+        self.collect(&header, &header_bytes, &hash)?;
+        self.settle(height)
     }
 }

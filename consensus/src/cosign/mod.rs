@@ -13,6 +13,9 @@
 mod collect;
 mod epochs;
 mod progress;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -158,10 +161,7 @@ impl Cosigner {
             cosigner.is_known(me, &own)?;
         }
         if let Some(tip) = apply::tip(&*cosigner.store)? {
-            let header_bytes = cairn_ledger::canonical::encode(&tip.header);
-            cosigner.check_guard(tip.header.height, &tip.header_hash)?;
-            cosigner.block_applied(&tip.header, &header_bytes, &tip.header_hash, 0)?;
-            cosigner.resume_change(tip.header.height)?;
+            cosigner.stands_at(&tip)?;
         }
         Ok(cosigner)
     }
@@ -184,9 +184,7 @@ impl Cosigner {
         let Some(tip) = apply::tip(&*self.store)? else {
             return Ok(());
         };
-        let header_bytes = cairn_ledger::canonical::encode(&tip.header);
-        self.block_applied(&tip.header, &header_bytes, &tip.header_hash, 0)?;
-        self.resume_change(tip.header.height)?;
+        self.stands_at(&tip)?;
         match self.store.checkpoint_at(tip.header.height)? {
             Some(certificate) => self.adopt(&certificate),
             None => Ok(()),
@@ -198,31 +196,65 @@ impl Cosigner {
         &self.warm
     }
 
-    /// A block is part of the state. Called in order of height, before the next block is applied:
-    /// the snapshot that is taken here is exactly this block's state.
-    pub(crate) fn block_applied(
+    /// A block was computed and is about to be written. Where it is a checkpoint this member signs it
+    /// now: a large block takes as long to write as others need to collect. A crash in between forgets
+    /// nothing, for the guard holds the header and Raft's log the block, which comes out alike again.
+    pub(crate) fn block_computed(
         &self,
         header: &v1::Header,
         header_bytes: &Bytes,
         hash: &Hash,
+    ) -> Result<(), CosignError> {
+        self.check_guard(header.height, hash)?;
+        match header.checkpoint {
+            true => self.collect(header, header_bytes, hash),
+            false => Ok(()),
+        }
+    }
+
+    /// A block that was computed is part of the state. Called in order of height, before the next one
+    /// is written: the snapshot that is taken here is exactly this block's state.
+    pub(crate) fn block_applied(
+        &self,
+        header: &v1::Header,
         proposal_bytes: u64,
     ) -> Result<(), CosignError> {
         let height = header.height;
-        self.check_guard(height, hash)?;
+        let snapshot = header
+            .checkpoint
+            .then(|| self.store.snapshot())
+            .transpose()?;
         {
             let inner = &mut *locked(&self.inner);
+            // Together with the snapshot: from here on a certificate of this block is adopted, and
+            // moves the view to it.
             inner.tip = height;
             if self.certified_height().is_none_or(|c| c < height) {
                 inner.uncertified_since.get_or_insert_with(Instant::now);
                 inner.tail.insert(height, proposal_bytes);
                 inner.tail_bytes += proposal_bytes;
             }
+            if inner.snapshots.len() >= MAX_PENDING_VIEWS && snapshot.is_some() {
+                // The older ones may be certified any moment; the newest will be when all is well
+                // again. The one between gives way.
+                inner.snapshots.pop_last();
+            }
+            inner
+                .snapshots
+                .extend(snapshot.map(|snapshot| (height, snapshot)));
         }
-        if header.checkpoint {
-            let snapshot = self.store.snapshot()?;
-            self.checkpoint_applied(header, header_bytes, hash, Some(snapshot))?;
+        match header.checkpoint {
+            true => self.settle(height),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The block that the state ends with is collected for and counts, as if it had just been applied.
+    fn stands_at(&self, tip: &apply::Tip) -> Result<(), CosignError> {
+        let header_bytes = cairn_ledger::canonical::encode(&tip.header);
+        self.block_computed(&tip.header, &header_bytes, &tip.header_hash)?;
+        self.block_applied(&tip.header, 0)?;
+        self.resume_change(tip.header.height)
     }
 
     fn check_guard(&self, height: u64, hash: &Hash) -> Result<(), CosignError> {
@@ -274,12 +306,12 @@ impl Cosigner {
         Ok(true)
     }
 
-    fn checkpoint_applied(
+    /// Signs a checkpoint, where this member may, and begins to collect cosignatures for it.
+    fn collect(
         &self,
         header: &v1::Header,
         header_bytes: &Bytes,
         hash: &Hash,
-        snapshot: Option<StateSnapshot>,
     ) -> Result<(), CosignError> {
         let height = header.height;
         let begun = locked(&self.begun);
@@ -302,14 +334,6 @@ impl Cosigner {
             while inner.candidates.len() > MAX_CANDIDATES {
                 inner.candidates.pop_first();
             }
-            if inner.snapshots.len() >= MAX_PENDING_VIEWS {
-                // The older ones may be certified any moment; the newest will be when all is well
-                // again. The one between gives way.
-                inner.snapshots.pop_last();
-            }
-            inner
-                .snapshots
-                .extend(snapshot.map(|snapshot| (height, snapshot)));
             let mut early = Vec::new();
             for (member, notices) in &mut inner.early {
                 if let Some(notice) = notices.remove(&height) {
@@ -329,12 +353,21 @@ impl Cosigner {
                 self.count(member, &notice)?;
             }
         }
-        // A certificate that was kept before a restart counts again.
-        let kept = self.certified.borrow().clone();
-        if let Some(kept) = kept.filter(|kept| kept.header().height == height) {
-            self.adopt(&kept.to_proto())?;
-        }
         Ok(())
+    }
+
+    /// Adopts the certificate of a checkpoint that is part of the state now: the one that was kept before
+    /// a restart, or was complete before the block was written.
+    fn settle(&self, height: u64) -> Result<(), CosignError> {
+        let kept = self.certified.borrow().clone();
+        let certificate = match kept.filter(|kept| kept.header().height == height) {
+            Some(kept) => Some(kept.to_proto()),
+            None => locked(&self.inner)
+                .candidates
+                .get(&height)
+                .and_then(|candidate| self.complete(candidate)),
+        };
+        certificate.map_or(Ok(()), |certificate| self.adopt(&certificate))
     }
 
     /// Signs the candidate at `height` with the time of now, and says so to all.
