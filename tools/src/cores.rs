@@ -1,34 +1,74 @@
 //! Work on rows by the hundred thousand, shared among all cores.
 
 use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Fewer are not worth a thread.
 const FEW: usize = 16;
+/// Shares for each core: one that is busy with other things too takes fewer of them.
+const SHARES: usize = 8;
 
-/// What `of` makes of 0 to `count` - 1, in that order.
-pub fn map<T: Send>(count: usize, of: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    if count <= FEW {
-        return (0..count).map(of).collect();
-    }
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let share = count.div_ceil(cores).max(FEW);
-    let of = &of;
-    thread::scope(|scope| {
-        let work = |from: usize| {
-            let rows = from..count.min(from + share);
-            scope.spawn(move || rows.map(of).collect::<Vec<T>>())
-        };
-        let shares: Vec<_> = (0..count).step_by(share).map(work).collect();
-        let mut all = Vec::with_capacity(count);
-        for share in shares {
-            match share.join() {
-                Ok(done) => all.extend(done),
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn share(count: usize) -> usize {
+    count.div_ceil(cores() * SHARES).max(FEW)
+}
+
+/// Does `of` with each portion of `rows` of `all`, and with the place where it begins: what came of
+/// them, in order.
+pub fn portions<T: Send, R: Send>(
+    all: &mut [T],
+    rows: usize,
+    of: impl Fn(usize, &mut [T]) -> R + Sync,
+) -> Vec<R> {
+    let count = all.len().div_ceil(rows);
+    let left = Mutex::new(all.chunks_mut(rows).enumerate());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((at, portion)) = next() {
+            done.push((at, of(at * rows, portion)));
+        }
+        done
+    };
+    let mut done = thread::scope(|scope| {
+        let others: Vec<_> = (1..cores().min(count)).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            match other.join() {
+                Ok(theirs) => done.extend(theirs),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        all
-    })
+        done
+    });
+    done.sort_unstable_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, made)| made).collect()
+}
+
+/// What `of` makes of 0 to `count` - 1, in that order.
+pub fn map<T: Send>(count: usize, of: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    // Takes no memory: only its portions matter.
+    let mut places = vec![(); count];
+    let shares = portions(&mut places, share(count), |first, places| {
+        let places = first..first + places.len();
+        places.map(&of).collect::<Vec<T>>()
+    });
+    shares.into_iter().flatten().collect()
+}
+
+/// The same for hashes and the like, which are written where they stay.
+pub fn fill<T: Copy + Default + Send>(count: usize, of: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let mut all = vec![T::default(); count];
+    portions(&mut all, share(count), |first, portion| {
+        for (at, place) in (first..).zip(portion) {
+            *place = of(at);
+        }
+    });
+    all
 }
 
 #[cfg(test)]
@@ -40,6 +80,22 @@ mod tests {
         for count in [0, 1, FEW, FEW + 1, 1_000] {
             let expected: Vec<usize> = (0..count).map(|at| at * 3).collect();
             assert_eq!(map(count, |at| at * 3), expected);
+            assert_eq!(fill(count, |at| at * 3), expected);
         }
+    }
+
+    #[test]
+    fn portions_know_where_they_begin() {
+        let mut all: Vec<usize> = (0..1_003).collect();
+        let sizes = portions(&mut all, 10, |first, portion| {
+            assert_eq!(portion[0], first);
+            portion.iter_mut().for_each(|place| *place *= 2);
+            (first, portion.len())
+        });
+        assert_eq!(
+            (sizes.len(), sizes[7], sizes[100]),
+            (101, (70, 10), (1_000, 3))
+        );
+        assert!(all.iter().enumerate().all(|(at, place)| *place == 2 * at));
     }
 }

@@ -108,7 +108,7 @@ impl Cohort {
             }
         }
         reader.get_ref().closed()?;
-        cohort.inner_tags = cores::map(cohort.len(), |serial| {
+        cohort.inner_tags = cores::fill(cohort.len(), |serial| {
             inner_tag(registrar_tag_key, cohort.identity(serial))
         });
         cohort.note_duplicates(problems);

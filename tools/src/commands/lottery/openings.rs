@@ -18,6 +18,9 @@ use crate::cores;
 use crate::private_file;
 use crate::system;
 
+/// Salts that the system is asked for at once: a call each would cost as much as all the hashing.
+const SALTS_AT_ONCE: usize = 1 << 11;
+
 /// Where salts come from when there is no receipt yet.
 #[derive(Debug, Clone)]
 pub enum SaltSource {
@@ -108,20 +111,17 @@ fn make_keys(keys: &mut [Option<[u8; 32]>], source: &SaltSource) -> Vec<Option<[
 
 fn make_salts(rows: usize, source: &SaltSource) -> Vec<[u8; 32]> {
     match source {
-        SaltSource::Random => random_salts(rows),
-        SaltSource::Derived(key) => (0u64..)
-            .take(rows)
-            .map(|serial| *blake3::keyed_hash(key, &serial.to_be_bytes()).as_bytes())
-            .collect(),
+        SaltSource::Random => {
+            let mut salts = vec![[0; 32]; rows];
+            cores::portions(&mut salts, SALTS_AT_ONCE, |_, salts| {
+                system::fill_randomly(salts.as_flattened_mut());
+            });
+            salts
+        }
+        SaltSource::Derived(key) => cores::fill(rows, |serial| {
+            *blake3::keyed_hash(key, &(serial as u64).to_be_bytes()).as_bytes()
+        }),
     }
-}
-
-/// A page of randomness at a time: one call a salt would cost as much as all the hashing.
-fn random_salts(rows: usize) -> Vec<[u8; 32]> {
-    const PAGE: usize = 4096;
-    let pages = cores::map(rows.div_ceil(PAGE / 32), |_| system::random::<PAGE>());
-    let salts = pages.as_flattened().as_chunks().0;
-    salts[..rows].to_vec()
 }
 
 fn write(
@@ -134,9 +134,9 @@ fn write(
     for (serial, salt) in openings.salts.iter().enumerate() {
         lines.line(&Receipt {
             serial: serial as u64,
-            identity: cohort.identity(serial).to_vec(),
+            identity: cohort.identity(serial),
             salt: *salt,
-            holder_key: openings.holder_key(serial).to_vec(),
+            holder_key: openings.holder_key(serial),
             holder_secret: secrets.get(serial).copied().flatten(),
         })?;
     }

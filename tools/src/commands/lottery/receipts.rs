@@ -5,6 +5,7 @@
 //! gets it without the secrets, which would let them redeem for everybody. What stays out: where
 //! salts and keys come from (`openings`).
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -63,17 +64,17 @@ pub enum ReceiptsError {
     },
 }
 
-/// One applicant's line.
+/// One applicant's line; what has no fixed length is read into `B`s, and written from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct Receipt<B = Vec<u8>> {
     /// Which row of the roster.
     pub serial: u64,
     /// As it was hashed.
-    pub identity: Vec<u8>,
+    pub identity: B,
     /// Opens the commitment.
     pub salt: [u8; 32],
     /// The applicant's Ed25519 key, or empty.
-    pub holder_key: Vec<u8>,
+    pub holder_key: B,
     /// The key's secret, where the office made it.
     pub holder_secret: Option<[u8; 32]>,
 }
@@ -128,6 +129,8 @@ pub fn without_secrets(from: &Path, to: &Path) -> Result<u64, ReceiptsError> {
 pub struct Writer<W: Write> {
     lines: csv::Writer<W>,
     with_secrets: bool,
+    /// The line's serial in digits.
+    serial: String,
 }
 
 impl<W: Write> Writer<W> {
@@ -143,14 +146,17 @@ impl<W: Write> Writer<W> {
         Ok(Writer {
             lines,
             with_secrets,
+            serial: String::new(),
         })
     }
 
     /// One line more.
-    pub fn line(&mut self, receipt: &Receipt) -> std::io::Result<()> {
+    pub fn line<B: AsRef<[u8]>>(&mut self, receipt: &Receipt<B>) -> std::io::Result<()> {
         let mut digits = [0; 64];
         hex::encode_to_slice(receipt.salt, &mut digits).map_err(std::io::Error::other)?;
-        self.lines.write_field(receipt.serial.to_string())?;
+        self.serial.clear();
+        write!(self.serial, "{}", receipt.serial).map_err(std::io::Error::other)?;
+        self.lines.write_field(&self.serial)?;
         self.lines.write_field(&receipt.identity)?;
         self.lines.write_field(digits)?;
         self.lines.write_field(hex::encode(&receipt.holder_key))?;

@@ -19,8 +19,7 @@ pub struct Roster<'a> {
     cohort: &'a Cohort,
     tags: Vec<[u8; 32]>,
     commitments: Vec<[u8; 32]>,
-    leaves: Vec<Hash>,
-    /// Of each [`ROOTED_ROWS`] rows.
+    /// Of each [`ROOTED_ROWS`] rows; the last ones may be fewer.
     roots: Vec<Hash>,
 }
 
@@ -30,25 +29,20 @@ const ROOTED_ROWS: usize = 1 << 12;
 impl<'a> Roster<'a> {
     /// The rows of `cohort`; `tags` and `openings` are one a row.
     pub fn new(cohort: &'a Cohort, tags: Vec<[u8; 32]>, openings: &Openings) -> Roster<'a> {
-        let hashed = cores::map(cohort.len(), |serial| {
-            let (salt, holder_key) = (&openings.salts[serial], openings.holder_key(serial));
-            let (tier, weight) = cohort.cell(serial);
-            let row = Row {
-                commitment: roster::commitment(salt, cohort.identity(serial), holder_key).0,
-                tag: tags[serial],
-                tier,
-                weight,
+        let mut commitments = vec![[0; 32]; cohort.len()];
+        let roots = cores::portions(&mut commitments, ROOTED_ROWS, |first, portion| {
+            let hash = |(serial, commitment): (usize, &mut [u8; 32])| {
+                let (salt, holder_key) = (&openings.salts[serial], openings.holder_key(serial));
+                *commitment = roster::commitment(salt, cohort.identity(serial), holder_key).0;
+                row(cohort.cell(serial), *commitment, tags[serial]).leaf_hash()
             };
-            (row.commitment, row.leaf_hash())
+            let leaves: Vec<Hash> = (first..).zip(portion).map(hash).collect();
+            log::root_of(&leaves)
         });
-        let (commitments, leaves): (Vec<_>, Vec<_>) = hashed.into_iter().unzip();
-        let (whole, _) = leaves.as_chunks::<ROOTED_ROWS>();
-        let roots = cores::map(whole.len(), |at| log::root_of(&whole[at]));
         Roster {
             cohort,
             tags,
             commitments,
-            leaves,
             roots,
         }
     }
@@ -61,9 +55,13 @@ impl<'a> Roster<'a> {
     /// The root over the first `rows` rows.
     pub fn root(&self, rows: usize) -> Hash {
         let mut roots = self.roots[..rows / ROOTED_ROWS].to_vec();
-        match &self.leaves[rows - rows % ROOTED_ROWS..rows] {
-            [] => {}
-            rest => roots.push(log::root_of(rest)),
+        let leaf = |serial: usize| {
+            let (commitment, tag) = (self.commitments[serial], self.tags[serial]);
+            row(self.cohort.cell(serial), commitment, tag).leaf_hash()
+        };
+        let rest: Vec<Hash> = (rows - rows % ROOTED_ROWS..rows).map(leaf).collect();
+        if !rest.is_empty() {
+            roots.push(log::root_of(&rest));
         }
         log::root_of(&roots)
     }
@@ -85,6 +83,15 @@ impl<'a> Roster<'a> {
         leave_out(&mut chunk.tiers, 0);
         leave_out(&mut chunk.weights, 1);
         (canonical::encode(&chunk), rows)
+    }
+}
+
+fn row((tier, weight): (u32, u32), commitment: [u8; 32], tag: [u8; 32]) -> Row {
+    Row {
+        commitment,
+        tag,
+        tier,
+        weight,
     }
 }
 

@@ -61,7 +61,7 @@ pub enum TagFileError {
 
 /// The notary's half over inner tags: what goes into the rows.
 pub fn blind(notary_tag_key: &Secret, inner_tags: &[[u8; 32]]) -> Vec<[u8; 32]> {
-    cores::map(inner_tags.len(), |at| tag(notary_tag_key, &inner_tags[at]))
+    cores::fill(inner_tags.len(), |at| tag(notary_tag_key, &inner_tags[at]))
 }
 
 /// Writes the registrar's file.
