@@ -87,7 +87,7 @@ impl Cosigner {
         }
     }
 
-    /// Keeps a notice for a block that this node has not applied yet.
+    /// Keeps a notice for a block that this node has not computed yet.
     fn keep_early(&self, inner: &mut Inner, member: u64, notice: &v1::CosignatureNotice) {
         if notice.height > inner.tip {
             let early = inner.early.entry(member).or_default();
@@ -272,7 +272,7 @@ impl Cosigner {
         Ok(())
     }
 
-    /// The header that this node computed, from the collection or from the state.
+    /// The header that this node computed, of a block that is part of the state.
     fn header_at(&self, height: u64) -> Result<Option<Bytes>, CosignError> {
         Ok(apply::header_at(&*self.store, height)?)
     }

@@ -3,8 +3,9 @@
 //!
 //! What holds here: the sign guard has recorded a header durably before its first cosignature
 //! leaves; a member never signs below what its guard holds, nor before [`Cosigner::begin`], and a
-//! block that contradicts the guard stops the node. Cosignatures are verified before they are kept. A certificate is kept by height,
-//! moves the serving view forward, and grows fresher as members renew. A member's cosignature of
+//! block that contradicts the guard stops the node. Cosignatures are verified before they are kept.
+//! A certificate counts only once its block is part of the state; it is kept by height, moves the
+//! serving view forward, and grows fresher as members renew. A member's cosignature of
 //! another header than ours is kept as evidence and alarmed, never counted.
 //!
 //! What stays out: when a block becomes a checkpoint (the sequencer asks, the rules decide), and
@@ -49,7 +50,7 @@ use crate::network::Clock;
 pub const MAX_PENDING_VIEWS: usize = 4;
 /// Checkpoints whose cosignatures are collected at a time.
 const MAX_CANDIDATES: usize = 64;
-/// Cosignatures kept per member for checkpoints that this node has not applied yet.
+/// Cosignatures kept per member for checkpoints that this node has not computed yet.
 const MAX_EARLY: usize = 16;
 /// A member stops to renew when a later block stays uncertified for so long: its cosignature says
 /// "the latest that I know", and must not say so much longer.
@@ -387,7 +388,14 @@ impl Cosigner {
             }
         };
         self.count(self.me, &notice)?;
-        self.notice.send_replace(Some(notice));
+        // A renewal of an older checkpoint may have begun before this one was signed.
+        self.notice.send_if_modified(|told| {
+            let newer = told.as_ref().is_none_or(|told| told.height <= height);
+            if newer {
+                *told = Some(notice);
+            }
+            newer
+        });
         Ok(())
     }
 
@@ -408,7 +416,9 @@ impl Cosigner {
         let stale = {
             let inner = locked(&self.inner);
             let waited = inner.uncertified_since.map(|since| since.elapsed());
-            inner.tip > height && waited.is_some_and(|waited| waited >= STALE_AFTER)
+            let waits = inner.tip > height && waited.is_some_and(|waited| waited >= STALE_AFTER);
+            // A block that could not be written is not the latest that this node has.
+            waits || inner.tip < height
         };
         if stale {
             return Ok(());

@@ -27,7 +27,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::storage::Snapshot;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::applier::Position;
 use crate::config::Io;
@@ -150,6 +150,8 @@ pub(crate) struct Copies {
     /// Held while the state moves.
     still: Mutex<()>,
     inner: Mutex<Inner>,
+    /// A copy waits for its certificate.
+    made: Notify,
 }
 
 pub(crate) fn meta_of(position: &Position) -> SnapshotMeta {
@@ -191,6 +193,7 @@ impl Copies {
                 copies,
                 ..Inner::default()
             }),
+            made: Notify::new(),
         };
         if needed && copies.newest().is_none() {
             copies.of_certified_tip(height)?;
@@ -222,6 +225,8 @@ impl Copies {
             .map_err(io::Error::other)?;
         tracing::info!(height = header.height, "a copy of the state was made");
         locked(&self.inner).pending = Some((header.height, position.clone()));
+        // The block may have been certified while the copy was made.
+        self.made.notify_one();
         Ok(())
     }
 
@@ -371,8 +376,10 @@ pub(crate) async fn keep(
     failed: watch::Sender<Option<String>>,
 ) {
     loop {
-        if certified.changed().await.is_err() {
-            return;
+        tokio::select! {
+            biased;
+            changed = certified.changed() => if changed.is_err() { return },
+            () = copies.made.notified() => {}
         }
         let settled = copies.clone();
         let told = match off_thread(io, move || settled.settle()).await {
