@@ -108,6 +108,9 @@ pub async fn run(
         true => "a copy of the state and the log behind it",
         false => "the log alone",
     };
+    let late_peak = cluster.pid(late).and_then(peak_memory).unwrap_or(0);
+    // A node that runs deletes what it has compacted while it is copied.
+    cluster.stop(late).await?;
     let (copied, bytes) = copy(&layout.node_data(late), &layout.root().join("copied"))?;
     println!(
         "catch-up of an empty node at {} entries, by {by}: {:.1} s; copying the {:.0} MiB that it \
@@ -118,7 +121,7 @@ pub async fn run(
         mib(bytes),
         copied.as_secs_f64(),
         caught_up.as_secs_f64() / copied.as_secs_f64(),
-        mib(cluster.pid(late).and_then(peak_memory).unwrap_or(0)),
+        mib(late_peak),
         mib(peak),
     );
     Ok(())
