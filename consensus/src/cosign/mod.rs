@@ -198,8 +198,9 @@ impl Cosigner {
     }
 
     /// A block was computed and is about to be written. Where it is a checkpoint this member signs it
-    /// now: a large block takes as long to write as others need to collect. A crash in between forgets
-    /// nothing, for the guard holds the header and Raft's log the block, which comes out alike again.
+    /// now: others wait for the cosignature, and a large block takes long to write. A crash in between
+    /// forgets nothing, for the guard holds the header and Raft's log the block, which comes out alike
+    /// again.
     pub(crate) fn block_computed(
         &self,
         header: &v1::Header,
@@ -235,14 +236,14 @@ impl Cosigner {
                 inner.tail.insert(height, proposal_bytes);
                 inner.tail_bytes += proposal_bytes;
             }
-            if inner.snapshots.len() >= MAX_PENDING_VIEWS && snapshot.is_some() {
-                // The older ones may be certified any moment; the newest will be when all is well
-                // again. The one between gives way.
-                inner.snapshots.pop_last();
+            if let Some(snapshot) = snapshot {
+                if inner.snapshots.len() >= MAX_PENDING_VIEWS {
+                    // The older ones may be certified any moment; the newest will be when all is well
+                    // again. The one between gives way.
+                    inner.snapshots.pop_last();
+                }
+                inner.snapshots.insert(height, snapshot);
             }
-            inner
-                .snapshots
-                .extend(snapshot.map(|snapshot| (height, snapshot)));
         }
         match header.checkpoint {
             true => self.settle(height),
