@@ -16,14 +16,6 @@ pub fn now_ms() -> u64 {
 /// On a system that has no randomness to give: nothing that follows would be safe.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    fill_randomly(&mut bytes);
+    getrandom::fill(&mut bytes).expect("the operating system gives randomness");
     bytes
-}
-
-/// The same for many at once.
-///
-/// # Panics
-/// Like [`random`].
-pub fn fill_randomly(bytes: &mut [u8]) {
-    getrandom::fill(bytes).expect("the operating system gives randomness");
 }

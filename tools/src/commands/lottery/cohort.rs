@@ -139,6 +139,11 @@ impl Cohort {
         &self.inner_tags
     }
 
+    /// Whether the file has a column of keys.
+    pub fn has_holder_keys(&self) -> bool {
+        self.holder_keys.is_some()
+    }
+
     /// The key that `serial` brought.
     pub fn holder_key(&self, serial: usize) -> Option<[u8; 32]> {
         self.holder_keys.as_ref().and_then(|keys| keys[serial])

@@ -11,6 +11,8 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 
+use zeroize::Zeroizing;
+
 use super::cohort::Cohort;
 use super::holder_keys;
 use super::receipts::{Lines, Receipt, ReceiptsError, Writer, io};
@@ -18,16 +20,13 @@ use crate::cores;
 use crate::private_file;
 use crate::system;
 
-/// Salts that the system is asked for at once: a call each would cost as much as all the hashing.
-const SALTS_AT_ONCE: usize = 1 << 11;
-
-/// Where salts come from when there is no receipt yet.
+/// Where salts come from when there is no receipt yet: each is keyed BLAKE3 of the serial (u64,
+/// big-endian) under a secret. Who does not have the secret learns nothing from some about the others.
 #[derive(Debug, Clone)]
 pub enum SaltSource {
-    /// The operating system.
+    /// The secret is of the operating system, and gone at the end of the run.
     Random,
-    /// Keyed BLAKE3 of the serial (u64, big-endian) under this secret: for lotteries in tests that
-    /// are to come out alike.
+    /// This secret: for lotteries in tests that are to come out alike.
     Derived([u8; 32]),
 }
 
@@ -54,8 +53,8 @@ impl Openings {
 }
 
 /// The openings of a whole cohort, and the file that keeps them: read if it is there, otherwise
-/// made and written. With `office_keys`, whoever brought no key gets one. What needs the openings and
-/// leaves nothing behind is done `meanwhile`: writing takes one core, and as long as hashing the rows.
+/// made and written. With `office_keys`, whoever brought no key gets one. What needs the openings, leaves
+/// nothing behind and cannot fail is done `meanwhile`: writing takes one core, and waits for the disk.
 pub fn openings<T>(
     path: &Path,
     cohort: &Cohort,
@@ -69,7 +68,11 @@ pub fn openings<T>(
         return Ok((openings, done));
     }
     let salts = make_salts(cohort.len(), source);
-    let mut holder_keys: Vec<_> = (0..cohort.len()).map(|at| cohort.holder_key(at)).collect();
+    let mut holder_keys = if office_keys || cohort.has_holder_keys() {
+        (0..cohort.len()).map(|at| cohort.holder_key(at)).collect()
+    } else {
+        Vec::new()
+    };
     let made = if office_keys {
         make_keys(&mut holder_keys, source)
     } else {
@@ -110,18 +113,13 @@ fn make_keys(keys: &mut [Option<[u8; 32]>], source: &SaltSource) -> Vec<Option<[
 }
 
 fn make_salts(rows: usize, source: &SaltSource) -> Vec<[u8; 32]> {
-    match source {
-        SaltSource::Random => {
-            let mut salts = vec![[0; 32]; rows];
-            cores::portions(&mut salts, SALTS_AT_ONCE, |_, salts| {
-                system::fill_randomly(salts.as_flattened_mut());
-            });
-            salts
-        }
-        SaltSource::Derived(key) => cores::fill(rows, |serial| {
-            *blake3::keyed_hash(key, &(serial as u64).to_be_bytes()).as_bytes()
-        }),
-    }
+    let secret = Zeroizing::new(match source {
+        SaltSource::Random => system::random(),
+        SaltSource::Derived(secret) => *secret,
+    });
+    cores::fill(rows, |serial| {
+        *blake3::keyed_hash(&secret, &(serial as u64).to_be_bytes()).as_bytes()
+    })
 }
 
 fn write(
@@ -192,6 +190,7 @@ fn other_list(path: &Path, serial: usize) -> ReceiptsError {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -246,6 +245,15 @@ mod tests {
         assert_eq!(receipt.identity, b"two\nlines");
         assert_eq!((receipt.serial, receipt.salt), (3, made.salts[3]));
         assert_eq!(find(&path, 4).unwrap(), None);
+    }
+
+    #[test]
+    fn no_salt_is_made_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let people = cohort("id\na\nb\nc\n");
+        let run = |name: &str| keyless(&folder.path().join(name), &people).unwrap().salts;
+        let salts: BTreeSet<_> = [run("first"), run("second")].concat().into_iter().collect();
+        assert_eq!(salts.len(), 6);
     }
 
     #[test]

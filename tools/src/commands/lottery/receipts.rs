@@ -129,7 +129,8 @@ pub fn without_secrets(from: &Path, to: &Path) -> Result<u64, ReceiptsError> {
 pub struct Writer<W: Write> {
     lines: csv::Writer<W>,
     with_secrets: bool,
-    /// The line's serial in digits.
+    /// The last line, and its serial in digits: kept for their memory.
+    record: ByteRecord,
     serial: String,
 }
 
@@ -141,36 +142,48 @@ impl<W: Write> Writer<W> {
         } else {
             OPEN_COLUMNS
         };
-        let mut lines = csv::Writer::from_writer(file);
+        let mut lines = csv::WriterBuilder::new()
+            .buffer_capacity(BUFFER)
+            .from_writer(file);
         lines.write_record(&HEADER[..columns])?;
         Ok(Writer {
             lines,
             with_secrets,
+            record: ByteRecord::new(),
             serial: String::new(),
         })
     }
 
     /// One line more.
     pub fn line<B: AsRef<[u8]>>(&mut self, receipt: &Receipt<B>) -> std::io::Result<()> {
-        let mut digits = [0; 64];
-        hex::encode_to_slice(receipt.salt, &mut digits).map_err(std::io::Error::other)?;
         self.serial.clear();
         write!(self.serial, "{}", receipt.serial).map_err(std::io::Error::other)?;
-        self.lines.write_field(&self.serial)?;
-        self.lines.write_field(&receipt.identity)?;
-        self.lines.write_field(digits)?;
-        self.lines.write_field(hex::encode(&receipt.holder_key))?;
+        let record = &mut self.record;
+        record.clear();
+        record.push_field(self.serial.as_bytes());
+        record.push_field(receipt.identity.as_ref());
+        push_hex(record, &receipt.salt)?;
+        push_hex(record, receipt.holder_key.as_ref())?;
         if self.with_secrets {
-            let secret = receipt.holder_secret.map(hex::encode);
-            self.lines.write_field(secret.unwrap_or_default())?;
+            let secret = receipt.holder_secret.as_ref();
+            push_hex(record, secret.map_or(&[], |secret| &secret[..]))?;
         }
-        Ok(self.lines.write_record(None::<&[u8]>)?)
+        Ok(self.lines.write_byte_record(record)?)
     }
 
     /// Hands everything on.
     pub fn finish(mut self) -> std::io::Result<()> {
         self.lines.flush()
     }
+}
+
+/// A hash, a key or nothing.
+fn push_hex(record: &mut ByteRecord, bytes: &[u8]) -> std::io::Result<()> {
+    let mut digits = [0; 64];
+    let digits = digits.get_mut(..2 * bytes.len()).unwrap_or_default();
+    hex::encode_to_slice(bytes, digits).map_err(std::io::Error::other)?;
+    record.push_field(digits);
+    Ok(())
 }
 
 /// A receipts file, line by line.

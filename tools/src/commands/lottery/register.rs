@@ -101,7 +101,7 @@ pub async fn run(global: &Global, args: Register) -> Result<(), Failure> {
         ..args.applicants.names()
     };
     let cohort = args.applicants.read_columns(&lottery, &names, &tag_key)?;
-    let tags = tags(&args, &session, &lottery, &cohort)?;
+    let tags = Tags::of(&args, &session, &lottery, &cohort)?;
     let (holder_keys, roster) = roster(&args, &cohort, tags, &lottery)?;
     warn_of_missing_keys(&lottery, cohort.len(), holder_keys)?;
     let mut chunks = Chunks {
@@ -178,33 +178,50 @@ impl Applicants {
     }
 }
 
-/// The rows' tags: those that the notary handed back, or made here with the notary's key.
-fn tags(
-    args: &Register,
-    session: &Session,
-    lottery: &Proven,
-    cohort: &Cohort,
-) -> Result<Vec<[u8; 32]>, Failure> {
-    if let Some(path) = &args.tags {
-        let of = Of {
-            chain_id: session.chain.id,
-            lottery_id: args.id,
-        };
-        let tags = tag_files::read_outer(path, &of, cohort.inner_tags());
-        return tags.map_err(|error| Failure::Failed(error.to_string()));
+/// Where the rows' tags come from.
+enum Tags {
+    /// The notary handed them back.
+    Read(Vec<[u8; 32]>),
+    /// They are made here, with the notary's key.
+    Made(Secret),
+}
+
+impl Tags {
+    fn of(
+        args: &Register,
+        session: &Session,
+        lottery: &Proven,
+        cohort: &Cohort,
+    ) -> Result<Tags, Failure> {
+        if let Some(path) = &args.tags {
+            let of = Of {
+                chain_id: session.chain.id,
+                lottery_id: args.id,
+            };
+            let tags = tag_files::read_outer(path, &of, cohort.inner_tags());
+            let tags = tags.map_err(|error| Failure::Failed(error.to_string()))?;
+            return Ok(Tags::Read(tags));
+        }
+        // The command line demands one of the two.
+        let path = args.notary_tag_key.as_deref().unwrap_or(Path::new(""));
+        let notary = key_file::tag(path)?;
+        tag::check_key(lottery, Office::Notary, &notary)?;
+        Ok(Tags::Made(notary))
     }
-    // The command line demands one of the two.
-    let path = args.notary_tag_key.as_deref().unwrap_or(Path::new(""));
-    let notary = key_file::tag(path)?;
-    tag::check_key(lottery, Office::Notary, &notary)?;
-    Ok(tag_files::blind(&notary, cohort.inner_tags()))
+
+    fn all(self, cohort: &Cohort) -> Vec<[u8; 32]> {
+        match self {
+            Tags::Read(tags) => tags,
+            Tags::Made(notary) => tag_files::blind(&notary, cohort.inner_tags()),
+        }
+    }
 }
 
 /// How many have a holder key, and the rows, whose receipts are on disk.
 fn roster<'a>(
     args: &Register,
     cohort: &'a Cohort,
-    tags: Vec<[u8; 32]>,
+    tags: Tags,
     lottery: &Proven,
 ) -> Result<(usize, Roster<'a>), Failure> {
     let source = match &args.salt_seed_file {
@@ -220,7 +237,7 @@ fn roster<'a>(
              --receipts with the file of that run, which has their salts"
         )));
     }
-    let hash = |openings: &Openings| Roster::new(cohort, tags, openings);
+    let hash = |openings: &Openings| Roster::new(cohort, tags.all(cohort), openings);
     openings::openings(&args.receipts, cohort, &source, args.with_holder_keys, hash)
         .map(|(openings, roster)| (openings.keys(), roster))
         .map_err(|error| Failure::Failed(error.to_string()))
