@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use cairn_storage::seal::Unsealed;
 use cairn_storage::{Durability, LogError, LogStore, Slot};
 use futures::Stream;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
@@ -23,7 +23,7 @@ use crate::config::Io;
 use crate::locked;
 use crate::raft_network::MAX_APPEND_BYTES;
 use crate::recent::Recent;
-use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes};
+use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes, to_record};
 
 /// Callbacks that wait for the sync thread. openraft keeps far fewer outstanding.
 const MAX_WAITING_SYNCS: usize = 8192;
@@ -301,11 +301,11 @@ impl RaftLogStorage<Types> for RaftLog {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let records: Vec<(u64, Bytes)> = entries
+        let records: Vec<(u64, Unsealed)> = entries
             .iter()
-            .map(|entry| Ok((entry.log_id.index, to_bytes(entry)?)))
+            .map(|entry| Ok((entry.log_id.index, to_record(entry)?)))
             .collect::<io::Result<_>>()?;
-        self.store.append(&records).map_err(io::Error::other)?;
+        self.store.append(records).map_err(io::Error::other)?;
         let mut recent = locked(&self.recent);
         entries.into_iter().for_each(|entry| recent.push(entry));
         drop(recent);

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
+use cairn_storage::seal::Unsealed;
 use openraft::impls::leader_id_std;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -100,10 +101,21 @@ impl fmt::Display for Applied {
 
 /// The bytes of a record or a message.
 pub fn to_bytes<T: Serialize>(value: &T) -> io::Result<Bytes> {
-    // Blocks are long: a buffer that grows is copied again and again.
+    encoded(value, Vec::with_capacity).map(Bytes::from)
+}
+
+/// The same, to be sealed.
+pub fn to_record<T: Serialize>(value: &T) -> io::Result<Unsealed> {
+    encoded(value, Unsealed::with_capacity)
+}
+
+/// Blocks are long: a buffer that grows is copied again and again.
+fn encoded<T: Serialize, B: Extend<u8>>(
+    value: &T,
+    with_capacity: impl FnOnce(usize) -> B,
+) -> io::Result<B> {
     postcard::experimental::serialized_size(value)
-        .and_then(|size| postcard::to_extend(value, Vec::with_capacity(size)))
-        .map(Bytes::from)
+        .and_then(|size| postcard::to_extend(value, with_capacity(size)))
         .map_err(|error| invalid("could not be encoded", error))
 }
 

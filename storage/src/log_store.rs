@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::disk::{Batch, Disk, DiskError, Durability, Limit};
-use crate::seal::{seal, unseal};
+use crate::seal::{Unsealed, seal, unseal};
 
 /// Records: index (8).
 const RECORD: u8 = b'r';
@@ -262,28 +262,29 @@ impl LogStore {
     }
 
     /// Adds records behind the last one. They count after the next sync.
-    pub fn append(&self, records: &[(u64, Bytes)]) -> Result<(), LogError> {
+    pub fn append(&self, records: Vec<(u64, Unsealed)>) -> Result<(), LogError> {
         let Some((start, _)) = records.first() else {
             return Ok(());
         };
+        let start = *start;
         let mut extent = self.extent();
         let fresh = extent.first.is_none() && extent.purged.is_none();
-        let mut expected = if fresh { *start } else { extent.next };
+        let mut expected = if fresh { start } else { extent.next };
         let mut batch = Batch::new();
-        for (index, bytes) in records {
-            if *index != expected {
+        for (index, record) in records {
+            if index != expected {
                 return Err(LogError::Gap {
                     expected,
-                    got: *index,
+                    got: index,
                 });
             }
-            let key = record_key(*index);
-            let sealed = seal(&key, bytes);
+            let key = record_key(index);
+            let sealed = record.seal(&key);
             batch.put(key, sealed);
             expected += 1;
         }
         self.write(&mut extent, batch)?;
-        extent.first.get_or_insert(*start);
+        extent.first.get_or_insert(start);
         extent.next = expected;
         Ok(())
     }

@@ -19,12 +19,45 @@ fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
     checksum
 }
 
+/// A value that is still being written, behind room for its checksum: a long one is sealed where it
+/// lies.
+#[derive(Debug, Clone)]
+pub struct Unsealed(Vec<u8>);
+
+impl Unsealed {
+    /// No bytes yet, and room for `len`.
+    pub fn with_capacity(len: usize) -> Self {
+        let mut bytes = Vec::with_capacity(CHECKSUM_BYTES + len);
+        bytes.resize(CHECKSUM_BYTES, 0);
+        Self(bytes)
+    }
+
+    /// The value as it is stored under `key`.
+    pub fn seal(self, key: &[u8]) -> Vec<u8> {
+        let Self(mut sealed) = self;
+        let (place, value) = sealed.split_at_mut(CHECKSUM_BYTES);
+        place.copy_from_slice(&checksum(key, value));
+        sealed
+    }
+}
+
+impl Extend<u8> for Unsealed {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.0.extend(bytes);
+    }
+}
+
+impl From<&[u8]> for Unsealed {
+    fn from(value: &[u8]) -> Self {
+        let mut unsealed = Self::with_capacity(value.len());
+        unsealed.0.extend_from_slice(value);
+        unsealed
+    }
+}
+
 /// `value` as it is stored under `key`.
 pub fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(CHECKSUM_BYTES + value.len());
-    sealed.extend_from_slice(&checksum(key, value));
-    sealed.extend_from_slice(value);
-    sealed
+    Unsealed::from(value).seal(key)
 }
 
 /// The value that was stored under `key`, or nothing if these are not its bytes.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_ledger::hash::{Hash, plain};
+use cairn_storage::seal::Unsealed;
 use cairn_storage::{
     Disk, DiskError, Durability, GuardRefused, LogError, LogStore, Memory, Purpose, RocksDisk,
     SignGuard, SimDisk, Slot,
@@ -26,6 +27,11 @@ fn record(index: u64, salt: u8) -> Bytes {
 
 fn records(range: std::ops::Range<u64>, salt: u8) -> Vec<(u64, Bytes)> {
     range.map(|index| (index, record(index, salt))).collect()
+}
+
+fn unsealed(records: &[(u64, Bytes)]) -> Vec<(u64, Unsealed)> {
+    let unsealed = |(index, bytes): &(u64, Bytes)| (*index, Unsealed::from(&bytes[..]));
+    records.iter().map(unsealed).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +90,7 @@ fn run(store: &LogStore, model: &mut Model, op: &Op) -> Result<bool, LogError> {
     match op {
         Op::Append(count, salt) => {
             let new = records(model.next()..model.next() + count, *salt);
-            store.append(&new)?;
+            store.append(unsealed(&new))?;
             model.records.extend(new);
         }
         Op::Truncate(count) => {
@@ -152,7 +158,7 @@ proptest! {
                 assert_holds(&store, &possible[kept]);
                 // It goes on from there.
                 let next = possible[kept].next();
-                store.append(&records(next..next + 2, 9)).unwrap();
+                store.append(unsealed(&records(next..next + 2, 9))).unwrap();
                 store.sync().unwrap();
             }
         }
@@ -164,7 +170,7 @@ proptest! {
     ) {
         let disk = SimDisk::new();
         let store = on(&disk).unwrap();
-        store.append(&records(0..count, 1)).unwrap();
+        store.append(unsealed(&records(0..count, 1))).unwrap();
         let found = store.read(start..count, budget).unwrap();
         prop_assert_eq!(found.is_empty(), start >= count);
         let bytes: usize = found.iter().map(|(_, bytes)| bytes.len()).sum();
@@ -215,9 +221,9 @@ proptest! {
 fn a_gap_is_refused_and_a_new_log_begins_anywhere() {
     let disk = SimDisk::new();
     let store = on(&disk).unwrap();
-    store.append(&records(5..7, 1)).unwrap();
+    store.append(unsealed(&records(5..7, 1))).unwrap();
     for wrong in [4, 6, 8] {
-        let gap = store.append(&records(wrong..wrong + 1, 1));
+        let gap = store.append(unsealed(&records(wrong..wrong + 1, 1)));
         assert_eq!(
             gap,
             Err(LogError::Gap {
@@ -228,7 +234,7 @@ fn a_gap_is_refused_and_a_new_log_begins_anywhere() {
     }
     store.purge_to(20, b"x").unwrap();
     assert_eq!((store.first_index(), store.last_index()), (None, None));
-    let gap = store.append(&records(7..8, 1));
+    let gap = store.append(unsealed(&records(7..8, 1)));
     assert_eq!(
         gap,
         Err(LogError::Gap {
@@ -243,7 +249,7 @@ fn a_gap_is_refused_and_a_new_log_begins_anywhere() {
             purged: 20
         })
     );
-    store.append(&records(21..22, 1)).unwrap();
+    store.append(unsealed(&records(21..22, 1))).unwrap();
     assert_eq!(on(&disk).unwrap().first_index(), Some(21));
     assert_eq!(store.purged().unwrap().unwrap(), (20, Bytes::from("x")));
 }
@@ -256,7 +262,7 @@ fn record_key(index: u64) -> Vec<u8> {
 fn a_flipped_bit_anywhere_in_a_record_or_slot_is_damage_day_one_7() {
     let disk = SimDisk::new();
     let store = on(&disk).unwrap();
-    store.append(&records(0..3, 1)).unwrap();
+    store.append(unsealed(&records(0..3, 1))).unwrap();
     store
         .put_meta(Slot::Vote, b"vote", Durability::Synced)
         .unwrap();
@@ -289,7 +295,7 @@ fn a_flipped_bit_anywhere_in_a_record_or_slot_is_damage_day_one_7() {
 fn a_missing_record_is_damage_and_no_end_of_the_log() {
     let disk = SimDisk::new();
     let store = on(&disk).unwrap();
-    store.append(&records(0..5, 1)).unwrap();
+    store.append(unsealed(&records(0..5, 1))).unwrap();
     let mut batch = cairn_storage::Batch::new();
     batch.delete(record_key(2));
     disk.write(&batch, Durability::Buffered).unwrap();
@@ -306,7 +312,9 @@ fn synced_writes_that_are_gone_are_noticed_on_open_day_one_13() {
         let disk = SimDisk::new();
         let store = on(&disk).unwrap();
         for index in 0..4 {
-            store.append(&records(index..index + 1, 1)).unwrap();
+            store
+                .append(unsealed(&records(index..index + 1, 1)))
+                .unwrap();
             store.sync().unwrap();
         }
         store
@@ -333,7 +341,9 @@ fn a_raft_wal_cut_below_its_last_sync_is_noticed_by_the_tail_marker_day_one_13()
     };
     let store = open().unwrap();
     for index in 0..10 {
-        store.append(&records(index..index + 1, 1)).unwrap();
+        store
+            .append(unsealed(&records(index..index + 1, 1)))
+            .unwrap();
         store.sync().unwrap();
     }
     drop(store);
@@ -362,7 +372,7 @@ fn a_log_without_its_tail_marker_does_not_open() {
         let disk = RocksDisk::open(folder.path(), Purpose::RaftLog, &Memory::new())?;
         LogStore::open(Arc::new(disk))
     };
-    open().unwrap().append(&records(0..1, 1)).unwrap();
+    open().unwrap().append(unsealed(&records(0..1, 1))).unwrap();
     fs::remove_file(folder.path().join("TAIL-MARKER")).unwrap();
     assert_eq!(open().unwrap_err(), LogError::NoTailMarker { writes: 1 });
 }
@@ -371,7 +381,7 @@ fn a_log_without_its_tail_marker_does_not_open() {
 fn a_failed_sync_acknowledges_nothing_day_one_16() {
     let disk = SimDisk::new();
     let store = on(&disk).unwrap();
-    store.append(&records(0..2, 1)).unwrap();
+    store.append(unsealed(&records(0..2, 1))).unwrap();
     disk.fail_next_sync();
     assert!(store.sync().is_err());
     assert!(matches!(
@@ -379,7 +389,7 @@ fn a_failed_sync_acknowledges_nothing_day_one_16() {
         Err(LogError::Disk(DiskError::Latched { .. }))
     ));
     assert!(matches!(
-        store.append(&records(2..3, 1)),
+        store.append(unsealed(&records(2..3, 1))),
         Err(LogError::Disk(DiskError::Latched { .. }))
     ));
     assert_eq!(store.read(0..2, usize::MAX).unwrap().len(), 2);

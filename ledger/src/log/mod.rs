@@ -12,15 +12,18 @@ mod tile;
 mod tree;
 
 pub use proof::{
-    LogError, MAX_PATH, ProofError, consistency_proof, inclusion_proof, read_path,
-    verify_consistency, verify_inclusion,
+    LogError, MAX_PATH, ProofError, consistency_proof, inclusion_proof, inclusion_proof_from,
+    read_path, verify_consistency, verify_inclusion,
 };
 pub use range::{prove_range, verify_range};
-pub use tree::{append, root, root_of};
+pub use tree::{append, append_kept_leaves, root, root_of};
 
 use std::fmt;
 
 use crate::hash::{Domain, Hash, plain};
+
+/// Leaves whose hashes lie in one tile, and that a proof of one of them may ask for.
+pub const TILE_LEAVES: u64 = tile::WIDTH as u64;
 
 static RANKING_TREE: Domain = Domain::new("cairn v1 ranking tree");
 

@@ -107,14 +107,23 @@ pub fn inclusion_proof<S: StateRead + ?Sized>(
     index: u64,
     size: u64,
 ) -> Result<Vec<Hash>, LogError> {
+    inclusion_proof_from(state, tree, index, size, |_| None)
+}
+
+/// The same in a tree that leaves tiles out (`append_kept_leaves`): `leaf` gives the hashes of those
+/// beside `index`, where the caller has what was appended with it.
+pub fn inclusion_proof_from<S: StateRead + ?Sized>(
+    state: &S,
+    tree: &TreeId,
+    index: u64,
+    size: u64,
+    leaf: impl Fn(u64) -> Option<Hash>,
+) -> Result<Vec<Hash>, LogError> {
     if index >= size {
         return Err(LogError::NoSuchLeaf { index, size });
     }
-    Ok(roots_of_ranges(
-        state,
-        tree,
-        &inclusion_ranges(index, size),
-    )?)
+    let ranges = inclusion_ranges(index, size);
+    Ok(roots_of_ranges(state, tree, &ranges, &leaf)?)
 }
 
 /// The path that shows that the first `old` leaves are the beginning of the first `new` ones.
@@ -127,7 +136,8 @@ pub fn consistency_proof<S: StateRead + ?Sized>(
     if old > new {
         return Err(LogError::Shrinks { old, new });
     }
-    Ok(roots_of_ranges(state, tree, &consistency_ranges(old, new))?)
+    let ranges = consistency_ranges(old, new);
+    Ok(roots_of_ranges(state, tree, &ranges, &|_| None)?)
 }
 
 /// The subtrees beside the way from leaf `index` to the root: PATH of RFC 9162 2.1.3.1, read from

@@ -39,7 +39,7 @@ pub fn prove_range<S: StateRead + ?Sized>(
     let mut ranges: Vec<Range<u64>> = subtrees(0..range.start).collect();
     let before = ranges.len();
     ranges.extend(subtrees(range.end..size));
-    let mut roots = roots_of_ranges(state, tree, &ranges)?;
+    let mut roots = roots_of_ranges(state, tree, &ranges, &|_| None)?;
     let after = roots.split_off(before);
     Ok((roots, after))
 }

@@ -378,6 +378,41 @@ proptest! {
     }
 
     #[test]
+    fn a_tree_without_the_tiles_that_one_append_fills_has_the_same_roots_and_proofs(
+        batches in prop::collection::vec(1usize..90, 1..8),
+    ) {
+        let all = leaves(batches.iter().sum::<usize>() as u64);
+        let (mut state, mut size) = (MemoryState::default(), 0);
+        for batch in &batches {
+            let mut overlay = Overlay::new(&state);
+            let new = &all[size..size + batch];
+            size += batch;
+            let root = append_kept_leaves(&mut overlay, &TREE, size as u64 - *batch as u64, new);
+            prop_assert_eq!(root, Ok(mth(&all[..size])));
+            state.commit(overlay.into_writes());
+        }
+        let mut first = 0;
+        for batch in &batches {
+            let kept = first..first + batch;
+            for index in kept.clone() {
+                let of_batch = |leaf: u64| {
+                    let leaf = usize::try_from(leaf).unwrap();
+                    kept.contains(&leaf).then(|| all[leaf])
+                };
+                let (at, of) = (index as u64, size as u64);
+                let proof = inclusion_proof_from(&state, &TREE, at, of, of_batch);
+                prop_assert_eq!(proof, Ok(path(index, &all)));
+                // What is left out is missed, and never taken for something else.
+                let tile = index / 16 * 16..index / 16 * 16 + 16;
+                let left_out = kept.start <= tile.start && tile.end <= kept.end;
+                let proof = inclusion_proof(&state, &TREE, at, of);
+                prop_assert_eq!(proof.is_err(), left_out);
+            }
+            first += batch;
+        }
+    }
+
+    #[test]
     fn proofs_between_any_sizes_verify(
         size in 1u64..5000, index in any::<prop::sample::Index>(), old in any::<prop::sample::Index>(),
     ) {

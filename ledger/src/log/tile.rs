@@ -35,6 +35,18 @@ impl Tile {
         Bytes::copy_from_slice(self.hashes.as_flattened())
     }
 
+    /// The full tile of leaves at `index`, where `leaf` has them all.
+    pub(super) fn of_leaves(index: u64, leaf: &dyn Fn(u64) -> Option<Hash>) -> Option<Tile> {
+        let first = index * WIDTH as u64;
+        let hashes = (0..WIDTH as u64).map(|at| leaf(first | at).map(|hash| hash.0));
+        let hashes = hashes.collect::<Option<_>>()?;
+        Some(Tile { hashes })
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.hashes.clear();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }

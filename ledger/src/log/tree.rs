@@ -28,6 +28,29 @@ pub fn append<S: StateRead + ?Sized>(
     old_size: u64,
     leaves: &[Hash],
 ) -> Result<Hash, StateError> {
+    append_tiles(state, tree, old_size, leaves, |_| true)
+}
+
+/// The same, but a tile of leaves that all come from this very append is not stored: who keeps what
+/// they are hashes of makes it again (`inclusion_proof_from`).
+pub fn append_kept_leaves<S: StateRead + ?Sized>(
+    state: &mut Overlay<'_, S>,
+    tree: &TreeId,
+    old_size: u64,
+    leaves: &[Hash],
+) -> Result<Hash, StateError> {
+    let begun_before = |index: u64| index * (WIDTH as u64) < old_size;
+    append_tiles(state, tree, old_size, leaves, begun_before)
+}
+
+/// Full tiles of leaves are stored where `stores` says so for their index; all others always.
+fn append_tiles<S: StateRead + ?Sized>(
+    state: &mut Overlay<'_, S>,
+    tree: &TreeId,
+    old_size: u64,
+    leaves: &[Hash],
+    stores: impl Fn(u64) -> bool,
+) -> Result<Hash, StateError> {
     if old_size.checked_add(leaves.len() as u64).is_none() {
         return Err(corrupt(tree, 0, 0, "more than 2^64 - 1 leaves".to_owned()));
     }
@@ -41,8 +64,10 @@ pub fn append<S: StateRead + ?Sized>(
         let mut above = Vec::with_capacity(fresh.len() / WIDTH + 1);
         for hash in fresh {
             if let Some(root) = tile.push(hash) {
-                state.put(tile_key(tree, level as u8, index), tile.encode());
-                *tile = Tile::default();
+                if level > 0 || stores(index) {
+                    state.put(tile_key(tree, level as u8, index), tile.encode());
+                }
+                tile.clear();
                 above.push(root);
                 index += 1;
             }
@@ -64,7 +89,7 @@ pub fn root<S: StateRead + ?Sized>(
     if size == 0 {
         return Ok(empty_root());
     }
-    let mut roots = roots_of_ranges(state, tree, std::slice::from_ref(&(0..size)))?;
+    let mut roots = roots_of_ranges(state, tree, std::slice::from_ref(&(0..size)), &|_| None)?;
     Ok(roots.pop().unwrap_or_else(empty_root))
 }
 
@@ -89,7 +114,8 @@ pub fn root_of(leaves: &[Hash]) -> Hash {
         .unwrap_or_else(empty_root)
 }
 
-/// The roots of the leaves in each range, read with one `multi_get`.
+/// The roots of the leaves in each range, read with one `multi_get`; `leaf` gives the hashes of leaves
+/// whose tiles are not stored.
 ///
 /// Each range must be one that the recursion of RFC 9162 visits: it starts at a multiple of the
 /// least power of two that is not below its length.
@@ -97,6 +123,7 @@ pub(super) fn roots_of_ranges<S: StateRead + ?Sized>(
     state: &S,
     tree: &TreeId,
     ranges: &[Range<u64>],
+    leaf: &dyn Fn(u64) -> Option<Hash>,
 ) -> Result<Vec<Hash>, StateError> {
     let mut wanted: Vec<(u8, u64)> = ranges
         .iter()
@@ -108,7 +135,12 @@ pub(super) fn roots_of_ranges<S: StateRead + ?Sized>(
         .iter()
         .map(|&(level, index)| tile_key(tree, level, index))
         .collect();
-    let tiles = state.multi_get(&keys)?;
+    let mut tiles = state.multi_get(&keys)?;
+    for (tile, (level, index)) in tiles.iter_mut().zip(&wanted) {
+        if tile.is_none() && *level == 0 {
+            *tile = Tile::of_leaves(*index, leaf).map(|tile| tile.encode());
+        }
+    }
 
     let root_of_part = |wanted_part: &Complete| {
         let (level, index) = wanted_part.tile();

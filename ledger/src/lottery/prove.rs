@@ -10,6 +10,7 @@ use prost::Message;
 use super::roster::{Columns, Row};
 use super::{
     ATTEMPT_NAMESPACE, BRIEF_NAMESPACE, NAMESPACE, PLACE_NAMESPACE, attempt_key, index, place_key,
+    recompute,
 };
 use crate::hash::Hash;
 use crate::log::{self, LogError, TreeId};
@@ -41,9 +42,7 @@ pub fn prove_applicant<S: StateRead + ?Sized>(
     if serial >= lottery.rows {
         return Ok(None);
     }
-    let row = row(state, lottery_id, serial)?;
-    let tree = TreeId::roster(lottery_id);
-    let path = log::inclusion_proof(state, &tree, serial, lottery.rows)?;
+    let (row, path) = row(state, lottery_id, serial, lottery.rows)?;
     let (rank, ranking_inclusion, place) =
         match rank(state, lottery_id, &lottery, serial, row.tier)? {
             Some((rank, path)) => {
@@ -157,12 +156,13 @@ pub fn first_difference<S: StateRead + ?Sized>(
     Ok(differs.map(|at| first + at as u64))
 }
 
-/// The row `serial`, out of the body of its chunk's entry.
+/// The row `serial`, out of the body of its chunk's entry, and its path in the roster of `rows` rows.
 fn row<S: StateRead + ?Sized>(
     state: &S,
     lottery_id: &Hash,
     serial: u64,
-) -> Result<Row, StateError> {
+    rows: u64,
+) -> Result<(Row, Vec<Hash>), ProveError> {
     let missing = |what: &str| corrupt(lottery_id, format!("serial {serial}: no {what}"));
     let record = index::chunk_of(state, lottery_id, serial)?.ok_or_else(|| missing("chunk"))?;
     let leaf = rooms::key(rooms::LEAF, &[&record.leaf_index.to_be_bytes()]);
@@ -175,8 +175,15 @@ fn row<S: StateRead + ?Sized>(
     // Apply checked the tiers; here any tier passes.
     let columns =
         Columns::of(&chunk, usize::MAX).map_err(|e| corrupt(lottery_id, e.to_string()))?;
-    let within = usize::try_from(serial - record.first_serial).unwrap_or(usize::MAX);
-    columns.row(within).ok_or_else(|| missing("row"))
+    let row_at = |serial: u64| {
+        let within = serial.checked_sub(record.first_serial)?;
+        columns.row(usize::try_from(within).ok()?)
+    };
+    let row = row_at(serial).ok_or_else(|| missing("row"))?;
+    let tree = TreeId::roster(lottery_id);
+    let leaf = |serial: u64| row_at(serial).map(|row| row.leaf_hash());
+    let path = log::inclusion_proof_from(state, &tree, serial, rows, leaf)?;
+    Ok((row, path))
 }
 
 fn rank<S: StateRead + ?Sized>(
@@ -194,8 +201,16 @@ fn rank<S: StateRead + ?Sized>(
     let rank = u64::from(rank.ok_or_else(|| missing("rank"))?);
     let result = lottery.results.get(tier as usize);
     let entrants = result.ok_or_else(|| missing("result"))?.entrants;
+    // Those whose leaves lie in one tile with its own.
+    let first = rank - rank % log::TILE_LEAVES;
+    let count = log::TILE_LEAVES as usize;
+    let beside = index::ranking_slice(state, lottery_id, lottery.attempt, tier, first, count)?;
+    let leaf = |rank: u64| {
+        let within = usize::try_from(rank.checked_sub(first)?).ok()?;
+        beside.get(within).map(|serial| recompute::ranking_leaf(*serial))
+    };
     let tree = TreeId::ranking(lottery_id, lottery.attempt, tier);
-    let path = log::inclusion_proof(state, &tree, rank, entrants)?;
+    let path = log::inclusion_proof_from(state, &tree, rank, entrants, leaf)?;
     Ok(Some((rank, path)))
 }
 

@@ -10,7 +10,7 @@
 //! written again as it fills.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{self, BuildHasher, Hasher};
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,18 +20,35 @@ use crate::hash::Hash;
 use crate::rooms;
 use crate::state::{Overlay, StateError, StateRead};
 
-/// Bytes of a tag that are kept and compared: what whoever holds both keys would have to search for
-/// 2^64 rows to find twice, and gain nothing but a refusal.
-const KEPT: usize = 16;
+/// Bytes of a tag that are kept and compared. By chance two of the largest roster's agree in these once
+/// in 10^11 rosters; whoever holds both keys would have to search among 2^40 rows to find two that do,
+/// and gain nothing but a refusal.
+const KEPT: usize = 10;
 /// Rows in one segment. A roster that comes row by row writes half of that many tags again with each.
 const SEGMENT: u64 = 128;
 /// Segments in one read: half a megabyte.
 const SEGMENTS_PER_READ: usize = 256;
 /// Tags that are kept in memory, of all rosters together: those of the largest one that may be, and
-/// about 140 MB.
+/// about 90 MB.
 const MOST_KEPT: usize = super::rules::MAX_LOTTERY_ROWS as usize;
 
-type Tag = [u8; KEPT];
+/// What is kept of a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Front([u8; KEPT]);
+
+impl Front {
+    fn of(tag: &[u8; 32]) -> Front {
+        Front(*tag.first_chunk().expect("a tag is longer"))
+    }
+}
+
+impl hash::Hash for Front {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut number = [0; size_of::<u128>()];
+        number[..KEPT].copy_from_slice(&self.0);
+        state.write_u128(u128::from_le_bytes(number));
+    }
+}
 
 /// What is kept in memory of rosters that are being filled.
 #[derive(Debug)]
@@ -118,7 +135,7 @@ impl Roster {
             let expected = self.rows.min(rows + segments.len() as u64 * SEGMENT);
             for (_, segment) in &segments {
                 let segment = tags_of(segment)?;
-                tags.0.extend(segment.iter().copied().map(number));
+                tags.0.extend(segment.iter().copied().map(Front));
                 rows += segment.len() as u64;
             }
             if segments.is_empty() || rows != expected {
@@ -149,7 +166,7 @@ impl Roster {
             }
         };
         for tag in tags {
-            bytes.extend_from_slice(&kept(&tag));
+            bytes.extend_from_slice(&Front::of(&tag).0);
             if bytes.len() >= segment_bytes {
                 let full = mem::replace(&mut bytes, Vec::with_capacity(segment_bytes));
                 state.put(self.segment_key(segment), full);
@@ -165,16 +182,16 @@ impl Roster {
 
 /// The tags of one roster.
 #[derive(Debug)]
-pub(super) struct Tags(HashSet<u128, Seeds>);
+pub(super) struct Tags(HashSet<Front, Seeds>);
 
 impl Tags {
     /// Adds a chunk's tags; `false`, and nothing added, where one stands in it twice or was there
     /// before.
     pub(super) fn add(&mut self, tags: impl Iterator<Item = [u8; 32]> + Clone) -> bool {
         for (added, tag) in tags.clone().enumerate() {
-            if !self.0.insert(number(kept(&tag))) {
+            if !self.0.insert(Front::of(&tag)) {
                 for tag in tags.take(added) {
-                    self.0.remove(&number(kept(&tag)));
+                    self.0.remove(&Front::of(&tag));
                 }
                 return false;
             }
@@ -183,15 +200,7 @@ impl Tags {
     }
 }
 
-fn kept(tag: &[u8; 32]) -> Tag {
-    *tag.first_chunk().expect("a tag is longer")
-}
-
-fn number(tag: Tag) -> u128 {
-    u128::from_be_bytes(tag)
-}
-
-fn tags_of(segment: &Bytes) -> Result<&[Tag], StateError> {
+fn tags_of(segment: &Bytes) -> Result<&[[u8; KEPT]], StateError> {
     match segment.as_chunks() {
         (tags, []) => Ok(tags),
         _ => Err(corrupt("not a list of tags")),
@@ -233,10 +242,10 @@ impl Hasher for Folded {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(KEPT) {
-            let mut padded = [0; KEPT];
+        for part in bytes.chunks(size_of::<u128>()) {
+            let mut padded = [0; size_of::<u128>()];
             padded[..part.len()].copy_from_slice(part);
-            self.write_u128(number(padded));
+            self.write_u128(u128::from_le_bytes(padded));
         }
     }
 
@@ -373,9 +382,10 @@ mod tests {
     #[test]
     fn no_more_tags_are_kept_than_one_large_roster_has() {
         let rosters = OpenRosters::new(&[1; 32]);
-        let of = |from: u128, count: usize| {
+        let of = |from: u64, count: usize| {
             let mut tags = Tags(HashSet::with_hasher(rosters.seeds));
-            tags.0.extend(from..from + count as u128);
+            let fronts = (from..from + count as u64).map(|n| Front::of(&tag(n)));
+            tags.0.extend(fronts);
             tags
         };
         rosters.keep(Hash([1; 32]), of(0, 10));

@@ -208,7 +208,9 @@ impl Lottery {
 
     fn redeem(&mut self, serial: u64, signed_at_ms: u64) -> Result<u64, RejectReason> {
         let tree = TreeId::roster(&self.id);
-        let path = log::inclusion_proof(&self.ledger.state, &tree, serial, ROWS.into()).unwrap();
+        let leaf = |serial: u64| Some(row(serial as u32).leaf_hash());
+        let state = &self.ledger.state;
+        let path = log::inclusion_proof_from(state, &tree, serial, ROWS.into(), leaf).unwrap();
         let shop = public(SHOP);
         let attempt = self.state().attempt;
         let presented = Presented {

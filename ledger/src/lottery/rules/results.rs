@@ -26,7 +26,7 @@ pub(super) fn draw<S: StateRead + ?Sized>(
         index::put_ranking(ctx.state, id, lottery.attempt, tier, &ranking);
         let tree = TreeId::ranking(id, lottery.attempt, tier);
         let leaves = recompute::ranking_leaves(&ranking);
-        let root = log::append(ctx.state, &tree, 0, &leaves)?;
+        let root = log::append_kept_leaves(ctx.state, &tree, 0, &leaves)?;
         results.push(recompute::tier_result(rules.quota, &ranking, &root));
         rankings.push(ranking);
     }

@@ -44,7 +44,8 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
 
     roster.put(ctx.state, columns.tags())?;
     let leaves: Vec<Hash> = columns.rows().map(|row| row.leaf_hash()).collect();
-    let root = log::append(ctx.state, &TreeId::roster(&id), first, &leaves)?;
+    // Whoever proves a row reads its chunk, and has the rows beside it.
+    let root = log::append_kept_leaves(ctx.state, &TreeId::roster(&id), first, &leaves)?;
     ctx.rosters.keep(root, tags);
     index::put_chunk(ctx.state, &id, first, leaf_index, &columns);
     lottery.rows = rows;

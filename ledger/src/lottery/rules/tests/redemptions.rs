@@ -47,7 +47,9 @@ fn signed(ledger: &Ledger, body: v1::Redemption, by: u64, shop: u8) -> v1::Redem
 fn body(ledger: &Ledger, id: &Hash, serial: u64) -> v1::Redemption {
     let row = rows(serial as u32..serial as u32 + 1)[0];
     let count = ledger.lottery(id).rows;
-    let path = log::inclusion_proof(&ledger.state, &TreeId::roster(id), serial, count).unwrap();
+    let leaf = |serial: u64| Some(rows(serial as u32..serial as u32 + 1)[0].leaf_hash());
+    let tree = TreeId::roster(id);
+    let path = log::inclusion_proof_from(&ledger.state, &tree, serial, count, leaf).unwrap();
     let body = v1::Redemption {
         lottery_id: id.to_bytes(),
         attempt: 1,
