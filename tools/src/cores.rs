@@ -1,7 +1,8 @@
 //! Work on rows by the hundred thousand, shared among all cores.
 
 use std::num::NonZero;
-use std::sync::{Mutex, PoisonError};
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 /// Fewer are not worth a thread.
@@ -27,26 +28,59 @@ pub fn portions<T: Send, R: Send>(
     let count = all.len().div_ceil(rows);
     let left = Mutex::new(all.chunks_mut(rows).enumerate());
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let of = |(at, portion): (usize, &mut [T])| of(at * rows, portion);
+    let nothing_else = || ();
+    shared(cores().min(count), next, of, nothing_else).1
+}
+
+/// Does `of` with each portion that `feed` hands out: on the other cores while it does so, and then on
+/// all of them. What came of `feed`, and of the portions, in order.
+pub fn behind<P: Send, R: Send, F>(
+    of: impl Fn(P) -> R + Sync,
+    feed: impl FnOnce(&mut dyn FnMut(P)) -> F,
+) -> (F, Vec<R>) {
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Mutex::new(receiver);
+    let next = || {
+        let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        receiver.recv().ok()
+    };
+    let feed = move || {
+        let mut places = 0..;
+        feed(&mut |portion| {
+            // The receiver is there as long as this is.
+            let _ = sender.send((places.next().unwrap_or_default(), portion));
+        })
+    };
+    shared(cores(), next, |(_, portion)| of(portion), feed)
+}
+
+/// Does `of` with what `next` gives, on so many cores; on this one after `first`. What came of them, in
+/// the order of their places.
+fn shared<P, R: Send, F>(
+    cores: usize,
+    next: impl Fn() -> Option<(usize, P)> + Sync,
+    of: impl Fn((usize, P)) -> R + Sync,
+    first: impl FnOnce() -> F,
+) -> (F, Vec<R>) {
     let work = || {
         let mut done = Vec::new();
         while let Some((at, portion)) = next() {
-            done.push((at, of(at * rows, portion)));
+            done.push((at, of((at, portion))));
         }
         done
     };
-    let mut done = thread::scope(|scope| {
-        let others: Vec<_> = (1..cores().min(count)).map(|_| scope.spawn(work)).collect();
+    let (fed, mut done) = thread::scope(|scope| {
+        let others: Vec<_> = (1..cores).map(|_| scope.spawn(work)).collect();
+        let fed = first();
         let mut done = work();
         for other in others {
-            match other.join() {
-                Ok(theirs) => done.extend(theirs),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+            done.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
-        done
+        (fed, done)
     });
     done.sort_unstable_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, made)| made).collect()
+    (fed, done.into_iter().map(|(_, made)| made).collect())
 }
 
 /// What `of` makes of 0 to `count` - 1, in that order.
@@ -81,6 +115,18 @@ mod tests {
             let expected: Vec<usize> = (0..count).map(|at| at * 3).collect();
             assert_eq!(map(count, |at| at * 3), expected);
             assert_eq!(fill(count, |at| at * 3), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_handed_out_comes_back_in_order_however_little_it_is() {
+        for count in [0, 1, 1_000] {
+            let feed = |hand_out: &mut dyn FnMut(usize)| {
+                (0..count).for_each(hand_out);
+                "fed"
+            };
+            let expected: Vec<usize> = (0..count).map(|at| at * 3).collect();
+            assert_eq!(behind(|at: usize| at * 3, feed), ("fed", expected));
         }
     }
 

@@ -207,7 +207,9 @@ fn rank<S: StateRead + ?Sized>(
     let beside = index::ranking_slice(state, lottery_id, lottery.attempt, tier, first, count)?;
     let leaf = |rank: u64| {
         let within = usize::try_from(rank.checked_sub(first)?).ok()?;
-        beside.get(within).map(|serial| recompute::ranking_leaf(*serial))
+        beside
+            .get(within)
+            .map(|serial| recompute::ranking_leaf(*serial))
     };
     let tree = TreeId::ranking(lottery_id, lottery.attempt, tier);
     let path = log::inclusion_proof_from(state, &tree, rank, entrants, leaf)?;

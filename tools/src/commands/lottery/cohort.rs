@@ -20,6 +20,8 @@ use crate::key_file::Secret;
 
 /// One read from the disk: a thousand rows or more.
 const BUFFER: usize = 1 << 18;
+/// Rows whose inner tags are made together, while others are read.
+const PORTION: usize = 1 << 12;
 
 /// Which columns of the file matter. It may have tens of others.
 #[derive(Debug, Clone, Default)]
@@ -64,9 +66,7 @@ pub enum ReadError {
 /// Everybody who is to be registered, by serial.
 #[derive(Debug, Default)]
 pub struct Cohort {
-    identities: Vec<u8>,
-    /// Where each identity ends.
-    ends: Vec<usize>,
+    identities: Identities,
     /// Where each row stands in the file.
     lines: Vec<u64>,
     inner_tags: Vec<[u8; 32]>,
@@ -74,6 +74,42 @@ pub struct Cohort {
     cells: Option<Vec<(u32, u32)>>,
     /// The applicants' own keys, where the file has a column of them.
     holder_keys: Option<Vec<Option<[u8; 32]>>>,
+}
+
+/// Identities, one behind the other.
+#[derive(Debug, Default)]
+struct Identities {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Identities {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn start(&self, at: usize) -> usize {
+        at.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
+    fn get(&self, at: usize) -> &[u8] {
+        &self.bytes[self.start(at)..self.ends[at]]
+    }
+
+    fn push(&mut self, identity: &[u8]) {
+        self.bytes.extend_from_slice(identity);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// A copy of those from `first` on.
+    fn from(&self, first: usize) -> Identities {
+        let start = self.start(first);
+        Identities {
+            bytes: self.bytes[start..].to_vec(),
+            ends: self.ends[first..].iter().map(|end| end - start).collect(),
+        }
+    }
 }
 
 impl Cohort {
@@ -97,36 +133,45 @@ impl Cohort {
             ..Cohort::default()
         };
         let mut record = ByteRecord::new();
-        while reader.read_byte_record(&mut record)? {
-            let line = record.position().map_or(0, csv::Position::line);
-            match columns.row(&record, tiers) {
-                Ok(row) => {
-                    cohort.push(&row);
-                    cohort.lines.push(line);
+        let tags = |identities: Identities| -> Vec<[u8; 32]> {
+            let all = (0..identities.len()).map(|at| identities.get(at));
+            all.map(|identity| inner_tag(registrar_tag_key, identity))
+                .collect()
+        };
+        let read = |hand_out: &mut dyn FnMut(Identities)| -> Result<(), ReadError> {
+            let mut handed_out = 0;
+            while reader.read_byte_record(&mut record)? {
+                let line = record.position().map_or(0, csv::Position::line);
+                match columns.row(&record, tiers) {
+                    Ok(row) => {
+                        cohort.push(&row);
+                        cohort.lines.push(line);
+                    }
+                    Err(what) => problems.add(line, what),
                 }
-                Err(what) => problems.add(line, what),
+                if cohort.len() - handed_out >= PORTION {
+                    hand_out(cohort.identities.from(handed_out));
+                    handed_out = cohort.len();
+                }
             }
-        }
-        reader.get_ref().closed()?;
-        cohort.inner_tags = cores::fill(cohort.len(), |serial| {
-            inner_tag(registrar_tag_key, cohort.identity(serial))
-        });
+            hand_out(cohort.identities.from(handed_out));
+            Ok(reader.get_ref().closed()?)
+        };
+        let (read, tags) = cores::behind(tags, read);
+        read?;
+        cohort.inner_tags = tags.concat();
         cohort.note_duplicates(problems);
         Ok(cohort)
     }
 
     /// How many applicants.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.identities.len()
     }
 
     /// The identity of `serial`, which is below [`Cohort::len`].
     pub fn identity(&self, serial: usize) -> &[u8] {
-        let start = match serial {
-            0 => 0,
-            _ => self.ends[serial - 1],
-        };
-        &self.identities[start..self.ends[serial]]
+        self.identities.get(serial)
     }
 
     /// The line of the file that `serial` stands in.
@@ -169,8 +214,7 @@ impl Cohort {
         if let Some(cells) = &mut self.cells {
             cells.push(row.cell);
         }
-        self.identities.extend_from_slice(row.identity);
-        self.ends.push(self.identities.len());
+        self.identities.push(row.identity);
         if let Some(keys) = &mut self.holder_keys {
             keys.push(row.holder_key);
         }
@@ -188,18 +232,28 @@ impl Cohort {
 /// Places of tags that stand a second time, each with the first place of the same tag. Sorting rows
 /// by the front of their tags keeps this to sixteen bytes a row.
 pub fn repeats(tags: &[[u8; 32]]) -> Vec<(usize, usize)> {
+    // Tags are spread evenly: those that begin alike are a quarter of them, which one core sorts.
+    const ALIKE: u32 = 2;
     let front = |tag: &[u8; 32]| u64::from_be_bytes(std::array::from_fn(|at| tag[at]));
-    let mut order: Vec<(u64, usize)> = tags.iter().map(front).zip(0..).collect();
-    order.sort_unstable();
-    let mut found = Vec::new();
-    for run in order.chunk_by(|a, b| a.0 == b.0) {
-        for (at, (_, row)) in run.iter().enumerate().skip(1) {
-            let same = |(_, other): &&(u64, usize)| tags[*other] == tags[*row];
-            let first = run[..at].iter().find(same);
-            found.extend(first.map(|(_, first)| (*first, *row)));
+    let part = |part: u64| {
+        let fronts = tags.iter().map(front).zip(0..);
+        let mut order: Vec<(u64, usize)> = fronts
+            .filter(|(front, _)| front >> (u64::BITS - ALIKE) == part)
+            .collect();
+        order.sort_unstable();
+        let mut found = Vec::new();
+        for run in order.chunk_by(|a, b| a.0 == b.0) {
+            for (at, (_, row)) in run.iter().enumerate().skip(1) {
+                let same = |(_, other): &&(u64, usize)| tags[*other] == tags[*row];
+                let first = run[..at].iter().find(same);
+                found.extend(first.map(|(_, first)| (*first, *row)));
+            }
         }
-    }
-    found
+        found
+    };
+    cores::behind(part, |hand_out| (0..1 << ALIKE).for_each(hand_out))
+        .1
+        .concat()
 }
 
 /// Where the columns stand.
