@@ -9,8 +9,7 @@
 //! [`KEPT`] bytes of the tags of [`SEGMENT`] rows, by serial; the last segment may have fewer and is
 //! written again as it fills.
 
-use std::collections::HashSet;
-use std::hash::{self, BuildHasher, Hasher};
+use std::hint::black_box;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -29,8 +28,10 @@ const SEGMENT: u64 = 128;
 /// Segments in one read: half a megabyte.
 const SEGMENTS_PER_READ: usize = 256;
 /// Tags that are kept in memory, of all rosters together: those of the largest one that may be, and
-/// about 90 MB.
+/// about 70 MB.
 const MOST_KEPT: usize = super::rules::MAX_LOTTERY_ROWS as usize;
+/// Tags whose places are asked for together.
+const AT_ONCE: usize = 64;
 
 /// What is kept of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +40,6 @@ struct Front([u8; KEPT]);
 impl Front {
     fn of(tag: &[u8; 32]) -> Front {
         Front(*tag.first_chunk().expect("a tag is longer"))
-    }
-}
-
-impl hash::Hash for Front {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let mut number = [0; size_of::<u128>()];
-        number[..KEPT].copy_from_slice(&self.0);
-        state.write_u128(u128::from_le_bytes(number));
     }
 }
 
@@ -88,9 +81,9 @@ impl OpenRosters {
     pub(super) fn keep(&self, root: Hash, tags: Tags) {
         let mut rosters = self.lock();
         rosters.push((root, tags));
-        let mut sum: usize = rosters.iter().map(|(_, tags)| tags.0.len()).sum();
+        let mut sum: usize = rosters.iter().map(|(_, tags)| tags.len()).sum();
         while sum > MOST_KEPT {
-            sum -= rosters.remove(0).1.0.len();
+            sum -= rosters.remove(0).1.len();
         }
     }
 
@@ -126,7 +119,7 @@ impl Roster {
     }
 
     fn read<S: StateRead + ?Sized>(&self, state: &S, seeds: &Seeds) -> Result<Tags, StateError> {
-        let mut tags = Tags(HashSet::with_hasher(*seeds));
+        let mut tags = Tags::new(*seeds);
         let mut rows = 0;
         let prefix = self.key(&[]);
         while rows < self.rows {
@@ -135,17 +128,16 @@ impl Roster {
             let expected = self.rows.min(rows + segments.len() as u64 * SEGMENT);
             for (_, segment) in &segments {
                 let segment = tags_of(segment)?;
-                tags.0.extend(segment.iter().copied().map(Front));
+                if !tags.add(segment.iter().copied().map(Front)) {
+                    return Err(corrupt("a tag stands there twice"));
+                }
                 rows += segment.len() as u64;
             }
             if segments.is_empty() || rows != expected {
                 return Err(corrupt("a segment is missing, too short or too long"));
             }
         }
-        match tags.0.len() as u64 == rows {
-            true => Ok(tags),
-            false => Err(corrupt("a tag stands there twice")),
-        }
+        Ok(tags)
     }
 
     /// Writes the tags of the rows that come behind.
@@ -180,23 +172,131 @@ impl Roster {
     }
 }
 
-/// The tags of one roster.
+/// The tags of one roster: in their order, and a table that finds them. Looking up reads few bytes at
+/// places that nothing foretells, and memory is asked for many of them at once; a set of tags took twice
+/// as long.
 #[derive(Debug)]
-pub(super) struct Tags(HashSet<Front, Seeds>);
+pub(super) struct Tags {
+    fronts: Vec<Front>,
+    /// Open addressing with steps of one; a power of two of slots, three eighths of them empty.
+    slots: Vec<Slot>,
+    seeds: Seeds,
+}
 
 impl Tags {
+    fn new(seeds: Seeds) -> Tags {
+        let mut tags = Tags {
+            fronts: Vec::new(),
+            slots: Vec::new(),
+            seeds,
+        };
+        tags.make_room(0);
+        tags
+    }
+
+    fn len(&self) -> usize {
+        self.fronts.len()
+    }
+
     /// Adds a chunk's tags; `false`, and nothing added, where one stands in it twice or was there
     /// before.
-    pub(super) fn add(&mut self, tags: impl Iterator<Item = [u8; 32]> + Clone) -> bool {
-        for (added, tag) in tags.clone().enumerate() {
-            if !self.0.insert(Front::of(&tag)) {
-                for tag in tags.take(added) {
-                    self.0.remove(&Front::of(&tag));
-                }
-                return false;
+    pub(super) fn add_chunk(&mut self, tags: impl ExactSizeIterator<Item = [u8; 32]>) -> bool {
+        self.add(tags.map(|tag| Front::of(&tag)))
+    }
+
+    fn add(&mut self, fronts: impl ExactSizeIterator<Item = Front>) -> bool {
+        let held = self.len();
+        let fronts: Vec<Front> = fronts.collect();
+        self.make_room(fronts.len());
+        for fronts in fronts.chunks(AT_ONCE) {
+            let mut hashes = [0; AT_ONCE];
+            let mut touched = 0;
+            for (hash, front) in hashes.iter_mut().zip(fronts) {
+                *hash = self.seeds.hash(front);
+                touched |= self.slots[self.place(*hash)].0;
+            }
+            // Nothing waits for one of them before all are asked for.
+            black_box(touched);
+            for (hash, front) in hashes.iter().zip(fronts) {
+                let Some(place) = self.empty_place(*hash, front) else {
+                    self.take_back(held);
+                    return false;
+                };
+                self.fronts.push(*front);
+                self.slots[place] = Slot::new(*hash, self.fronts.len());
             }
         }
         true
+    }
+
+    /// Where `front` goes; none where it is there already.
+    fn empty_place(&self, hash: u64, front: &Front) -> Option<usize> {
+        let mut place = self.place(hash);
+        while let Some(at) = self.slots[place].tag() {
+            if self.slots[place] == Slot::new(hash, at) && self.fronts[at - 1] == *front {
+                return None;
+            }
+            place = self.place(place as u64 + 1);
+        }
+        Some(place)
+    }
+
+    /// Takes those back that were added behind the first `held`, the last one first: nobody had to step
+    /// past it, so its slot is empty again.
+    fn take_back(&mut self, held: usize) {
+        for at in (held + 1..=self.len()).rev() {
+            let hash = self.seeds.hash(&self.fronts[at - 1]);
+            let mut place = self.place(hash);
+            while self.slots[place] != Slot::new(hash, at) {
+                place = self.place(place as u64 + 1);
+            }
+            self.slots[place] = Slot::EMPTY;
+        }
+        self.fronts.truncate(held);
+    }
+
+    /// Room for so many more.
+    fn make_room(&mut self, more: usize) {
+        let tags = self.len() + more;
+        if tags * 8 <= self.slots.len() * 5 && !self.slots.is_empty() {
+            return;
+        }
+        let slots = (tags * 8 / 5 + AT_ONCE).next_power_of_two();
+        self.slots = vec![Slot::EMPTY; slots];
+        for at in 1..=self.fronts.len() {
+            let hash = self.seeds.hash(&self.fronts[at - 1]);
+            let mut place = self.place(hash);
+            while self.slots[place] != Slot::EMPTY {
+                place = self.place(place as u64 + 1);
+            }
+            self.slots[place] = Slot::new(hash, at);
+        }
+    }
+
+    fn place(&self, hash: u64) -> usize {
+        hash as usize & (self.slots.len() - 1)
+    }
+}
+
+/// Which tag is here, from 1, and the upper bits of its hash; 0 where none is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot(u32);
+
+/// Enough for the largest roster.
+const TAG_BITS: u32 = 22;
+const _: () = assert!(MOST_KEPT < 1 << TAG_BITS);
+
+impl Slot {
+    const EMPTY: Slot = Slot(0);
+
+    fn new(hash: u64, at: usize) -> Slot {
+        let mark = (hash >> (u64::BITS - (u32::BITS - TAG_BITS))) as u32;
+        Slot(mark << TAG_BITS | at as u32)
+    }
+
+    fn tag(self) -> Option<usize> {
+        let at = self.0 & ((1 << TAG_BITS) - 1);
+        (at > 0).then_some(at as usize)
     }
 }
 
@@ -224,36 +324,15 @@ impl Seeds {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| secret[at + byte]));
         Seeds([word(0), word(8)])
     }
-}
 
-impl BuildHasher for Seeds {
-    type Hasher = Folded;
-
-    fn build_hasher(&self) -> Folded {
-        Folded(self.0, 0)
-    }
-}
-
-struct Folded([u64; 2], u64);
-
-impl Hasher for Folded {
-    fn finish(&self) -> u64 {
-        self.1
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(size_of::<u128>()) {
-            let mut padded = [0; size_of::<u128>()];
-            padded[..part.len()].copy_from_slice(part);
-            self.write_u128(u128::from_le_bytes(padded));
-        }
-    }
-
-    fn write_u128(&mut self, tag: u128) {
-        let high = (tag >> u64::BITS) as u64 ^ self.0[0] ^ self.1;
-        let low = tag as u64 ^ self.0[1];
+    fn hash(&self, front: &Front) -> u64 {
+        let mut bytes = [0; 16];
+        bytes[..KEPT].copy_from_slice(&front.0);
+        let number = u128::from_le_bytes(bytes);
+        let high = (number >> u64::BITS) as u64 ^ self.0[0];
+        let low = number as u64 ^ self.0[1];
         let product = u128::from(high) * u128::from(low);
-        self.1 = (product >> u64::BITS) as u64 ^ product as u64;
+        (product >> u64::BITS) as u64 ^ product as u64
     }
 }
 
@@ -294,7 +373,7 @@ mod tests {
             let mut overlay = Overlay::new(&self.state);
             let mut tags = rosters.take(&overlay, &self.roster).unwrap();
             let chunk = numbers.iter().copied().map(tag);
-            let new = tags.add(chunk.clone());
+            let new = tags.add_chunk(chunk.clone());
             if new {
                 self.roster.put(&mut overlay, chunk).unwrap();
                 self.roster.rows += numbers.len() as u64;
@@ -383,9 +462,9 @@ mod tests {
     fn no_more_tags_are_kept_than_one_large_roster_has() {
         let rosters = OpenRosters::new(&[1; 32]);
         let of = |from: u64, count: usize| {
-            let mut tags = Tags(HashSet::with_hasher(rosters.seeds));
-            let fronts = (from..from + count as u64).map(|n| Front::of(&tag(n)));
-            tags.0.extend(fronts);
+            let mut tags = Tags::new(rosters.seeds);
+            let all: Vec<u64> = (from..from + count as u64).collect();
+            assert!(tags.add_chunk(all.into_iter().map(tag)));
             tags
         };
         rosters.keep(Hash([1; 32]), of(0, 10));

@@ -37,7 +37,7 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
     )?;
     let roster = roster_of(&lottery);
     let mut tags = ctx.rosters.take(ctx.state, &roster)?;
-    if !tags.add(columns.tags()) {
+    if !tags.add_chunk(columns.tags()) {
         ctx.rosters.keep(roster.root, tags);
         return Err(RejectReason::RosterDuplicateTag.into());
     }
