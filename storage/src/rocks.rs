@@ -52,8 +52,8 @@ const BACKGROUND_BYTES_A_SECOND: i64 = 64 << 20;
 const BACKGROUND_REFILL_US: i64 = 50_000;
 /// Of this many turns, low priority goes first in one: RocksDB's default.
 const BACKGROUND_FAIRNESS: i32 = 10;
-/// The last level's tables are not written again to take out what only a snapshot held before they are so
-/// old: RocksDB's option, and a day in seconds. Its default is to do so as soon as the snapshot goes; every
+/// The last level's tables are not written again, to take out what only a snapshot held, before they are
+/// so old: RocksDB's option, and a day in seconds. Its default is to do so as soon as the snapshot goes; every
 /// checkpoint takes one and lets one go, so every table was written twice.
 const REWRITE_AFTER: (&str, &str) = ("bottommost_file_compaction_delay", "86400");
 /// Values that are read together. While they are, all their blocks are held in memory.

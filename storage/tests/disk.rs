@@ -347,7 +347,6 @@ fn a_snapshot_outlives_its_disk() {
     assert_eq!(snapshot.get(b"a").unwrap().unwrap(), &b"1"[..]);
 }
 
-/// Twenty synced writes of a kilobyte each.
 #[test]
 fn a_table_is_not_written_again_because_a_snapshot_goes() {
     let folder = tempfile::tempdir().unwrap();
@@ -369,6 +368,7 @@ fn a_table_is_not_written_again_because_a_snapshot_goes() {
     assert_eq!(tables()[..before.len()], before[..]);
 }
 
+/// Twenty synced writes of a kilobyte each.
 fn filled(path: &Path, purpose: Purpose) -> RocksDisk {
     let disk = rocks(path, purpose);
     for i in 0..20u8 {

@@ -110,8 +110,9 @@ pub fn inclusion_proof<S: StateRead + ?Sized>(
     inclusion_proof_from(state, tree, index, size, |_| None)
 }
 
-/// The same in a tree that leaves tiles out (`append_kept_leaves`): `leaf` gives the hashes of those
-/// beside `index`, where the caller has what was appended with it.
+/// The same in a tree that leaves tiles of leaves out (`append_kept_leaves`), where all other proofs may
+/// miss one: `leaf` knows the hashes of all sixteen leaves in the tile of `index`, if one append brought
+/// them.
 pub fn inclusion_proof_from<S: StateRead + ?Sized>(
     state: &S,
     tree: &TreeId,

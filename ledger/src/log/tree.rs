@@ -3,7 +3,7 @@
 //! A tile at (level L, index i) holds the hashes of the complete subtrees of height 4L at places
 //! 16i to 16i + 15. Only the last tile of a level may hold fewer, and is written again as it fills;
 //! full tiles never change. What is not complete is in no tile: the right edge is folded from the
-//! last tiles whenever a root is asked for.
+//! last tiles whenever a root is asked for. Rosters and rankings leave tiles of leaves out (`append_kept_leaves`).
 //!
 //! Key: room ‖ tree id (33) ‖ level (1) ‖ index (8). A tile may be longer than an older size needs,
 //! never shorter.

@@ -24,7 +24,7 @@ use crate::system;
 /// big-endian) under a secret. Who does not have the secret learns nothing from some about the others.
 #[derive(Debug, Clone)]
 pub enum SaltSource {
-    /// The secret is of the operating system, and gone at the end of the run.
+    /// The secret is of the operating system, and kept nowhere.
     Random,
     /// This secret: for lotteries in tests that are to come out alike.
     Derived([u8; 32]),
