@@ -29,8 +29,7 @@ pub fn portions<T: Send, R: Send>(
     let left = Mutex::new(all.chunks_mut(rows).enumerate());
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let of = |(at, portion): (usize, &mut [T])| of(at * rows, portion);
-    let nothing_else = || ();
-    shared(cores().min(count), next, of, nothing_else).1
+    shared(cores().min(count), next, of, || ()).1
 }
 
 /// Does `of` with each portion that `feed` hands out: on the other cores while it does so, and then on

@@ -28,7 +28,7 @@ pub fn append<S: StateRead + ?Sized>(
     old_size: u64,
     leaves: &[Hash],
 ) -> Result<Hash, StateError> {
-    append_tiles(state, tree, old_size, leaves, |_| true)
+    append_tiles(state, tree, old_size, leaves, u64::MAX)
 }
 
 /// The same, but a tile of leaves that all come from this very append is not stored: who keeps what
@@ -39,17 +39,16 @@ pub fn append_kept_leaves<S: StateRead + ?Sized>(
     old_size: u64,
     leaves: &[Hash],
 ) -> Result<Hash, StateError> {
-    let begun_before = |index: u64| index * (WIDTH as u64) < old_size;
-    append_tiles(state, tree, old_size, leaves, begun_before)
+    append_tiles(state, tree, old_size, leaves, old_size)
 }
 
-/// Full tiles of leaves are stored where `stores` says so for their index; all others always.
+/// Full tiles of leaves are stored that begin below leaf `stored_below`; all others always.
 fn append_tiles<S: StateRead + ?Sized>(
     state: &mut Overlay<'_, S>,
     tree: &TreeId,
     old_size: u64,
     leaves: &[Hash],
-    stores: impl Fn(u64) -> bool,
+    stored_below: u64,
 ) -> Result<Hash, StateError> {
     if old_size.checked_add(leaves.len() as u64).is_none() {
         return Err(corrupt(tree, 0, 0, "more than 2^64 - 1 leaves".to_owned()));
@@ -64,7 +63,7 @@ fn append_tiles<S: StateRead + ?Sized>(
         let mut above = Vec::with_capacity(fresh.len() / WIDTH + 1);
         for hash in fresh {
             if let Some(root) = tile.push(hash) {
-                if level > 0 || stores(index) {
+                if level > 0 || index * (WIDTH as u64) < stored_below {
                     state.put(tile_key(tree, level as u8, index), tile.encode());
                 }
                 tile.clear();

@@ -181,7 +181,7 @@ impl<'a> Columns<'a> {
     }
 
     /// All rows' tags in their order.
-    pub fn tags(&self) -> impl ExactSizeIterator<Item = [u8; 32]> + Clone + use<'a> {
+    pub fn tags(&self) -> impl Iterator<Item = [u8; 32]> + Clone + use<'a> {
         self.chunk.tags.as_chunks().0.iter().copied()
     }
 

@@ -234,11 +234,12 @@ impl Cohort {
 pub fn repeats(tags: &[[u8; 32]]) -> Vec<(usize, usize)> {
     // Tags are spread evenly: those that begin alike are a quarter of them, which one core sorts.
     const ALIKE: u32 = 2;
+    let mut parts = [(); 1 << ALIKE];
     let front = |tag: &[u8; 32]| u64::from_be_bytes(std::array::from_fn(|at| tag[at]));
-    let part = |part: u64| {
+    let repeats_in = |part: usize, _: &mut [()]| {
         let fronts = tags.iter().map(front).zip(0..);
         let mut order: Vec<(u64, usize)> = fronts
-            .filter(|(front, _)| front >> (u64::BITS - ALIKE) == part)
+            .filter(|(front, _)| front >> (u64::BITS - ALIKE) == part as u64)
             .collect();
         order.sort_unstable();
         let mut found = Vec::new();
@@ -251,9 +252,7 @@ pub fn repeats(tags: &[[u8; 32]]) -> Vec<(usize, usize)> {
         }
         found
     };
-    cores::behind(part, |hand_out| (0..1 << ALIKE).for_each(hand_out))
-        .1
-        .concat()
+    cores::portions(&mut parts, 1, repeats_in).concat()
 }
 
 /// Where the columns stand.
