@@ -20,15 +20,15 @@ use crate::hash::Hash;
 use crate::rooms;
 use crate::state::{Overlay, StateError, StateRead};
 pub(super) use table::Tags;
-use table::{Front, KEPT, Seeds};
+use table::{Front, KEPT, Seeds, slots_for};
 
 /// Rows in one segment. A roster that comes row by row writes half of that many tags again with each.
 const SEGMENT: u64 = 128;
 /// Segments in one read: half a megabyte.
 const SEGMENTS_PER_READ: usize = 256;
-/// Tags that are kept in memory, of all rosters together: those of the largest one that may be, and
-/// about 75 MB.
-const MOST_KEPT: usize = super::rules::MAX_LOTTERY_ROWS as usize;
+/// Slots that are kept in memory, of all rosters' tables together: those of the largest roster that may
+/// be, and with their tags about 85 MB.
+const MOST_SLOTS: usize = slots_for(super::rules::MAX_LOTTERY_ROWS as usize);
 
 /// What is kept in memory of rosters that are being filled.
 #[derive(Debug)]
@@ -63,14 +63,14 @@ impl OpenRosters {
         roster.read(state, &self.seeds)
     }
 
-    /// Keeps the tags of the roster with the root `root`. Where that makes too many, those go that were
+    /// Keeps the tags of the roster with the root `root`. Where that takes too much, those go that were
     /// not used for the longest time.
     pub(super) fn keep(&self, root: Hash, tags: Tags) {
         let mut rosters = self.lock();
         rosters.push((root, tags));
-        let mut sum: usize = rosters.iter().map(|(_, tags)| tags.len()).sum();
-        while sum > MOST_KEPT {
-            sum -= rosters.remove(0).1.len();
+        let mut sum: usize = rosters.iter().map(|(_, tags)| tags.slots()).sum();
+        while sum > MOST_SLOTS {
+            sum -= rosters.remove(0).1.slots();
         }
     }
 
@@ -90,6 +90,8 @@ pub(super) struct Roster {
     /// The leaf of the lottery's opening.
     pub(super) open_leaf_index: u64,
     pub(super) rows: u64,
+    /// What its rules allow.
+    pub(super) max_rows: u32,
     /// Of its tree.
     pub(super) root: Hash,
 }
@@ -106,7 +108,7 @@ impl Roster {
     }
 
     fn read<S: StateRead + ?Sized>(&self, state: &S, seeds: &Seeds) -> Result<Tags, StateError> {
-        let mut tags = Tags::new(*seeds);
+        let mut tags = Tags::new(*seeds, self.max_rows as usize);
         let mut rows = 0;
         let prefix = self.key(&[]);
         while rows < self.rows {
@@ -180,6 +182,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::rules::MAX_LOTTERY_ROWS;
     use super::*;
     use crate::state::MemoryState;
 
@@ -200,6 +203,7 @@ mod tests {
                 roster: Roster {
                     open_leaf_index,
                     rows: 0,
+                    max_rows: 20_000,
                     root: Hash::ZERO,
                 },
             }
@@ -296,23 +300,24 @@ mod tests {
     }
 
     #[test]
-    fn no_more_tags_are_kept_than_one_large_roster_has() {
+    fn no_more_memory_is_kept_than_one_large_roster_takes() {
         let rosters = OpenRosters::new(&[1; 32]);
-        let of = |from: u64, count: usize| {
-            let mut tags = Tags::new(rosters.seeds);
-            let all: Vec<u64> = (from..from + count as u64).collect();
-            assert!(tags.add_chunk(all.into_iter().map(tag)));
+        let most = MAX_LOTTERY_ROWS as usize / 2;
+        let of = |count: u64| {
+            let mut tags = Tags::new(rosters.seeds, most);
+            assert!(tags.add_chunk((0..count).map(tag)));
             tags
         };
-        rosters.keep(Hash([1; 32]), of(0, 10));
-        rosters.keep(Hash([2; 32]), of(0, MOST_KEPT - 10));
-        assert_eq!(rosters.lock().len(), 2);
-        rosters.keep(Hash([3; 32]), of(0, 10));
-        let kept: Vec<Hash> = rosters.lock().iter().map(|(root, _)| *root).collect();
-        assert_eq!(
-            kept,
-            [Hash([2; 32]), Hash([3; 32])],
-            "the oldest goes first"
-        );
+        let kept = || -> Vec<u8> {
+            let rosters = rosters.lock();
+            rosters.iter().map(|(root, _)| root.0[0]).collect()
+        };
+        let large = || of(most as u64 / 4);
+        assert_eq!(large().slots() * 2, MOST_SLOTS);
+        rosters.keep(Hash([1; 32]), of(10));
+        rosters.keep(Hash([2; 32]), large());
+        assert_eq!(kept(), [1, 2]);
+        rosters.keep(Hash([3; 32]), large());
+        assert_eq!(kept(), [2, 3], "the oldest goes first");
     }
 }

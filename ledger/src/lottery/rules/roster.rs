@@ -35,7 +35,7 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
         rows <= u64::from(rules.max_rows) && tickets <= MAX_TICKETS,
         RejectReason::RosterFull,
     )?;
-    let roster = roster_of(&lottery);
+    let roster = roster_of(&lottery, rules.max_rows);
     let mut tags = ctx.rosters.take(ctx.state, &roster)?;
     if !tags.add_chunk(columns.tags()) {
         ctx.rosters.keep(roster.root, tags);
@@ -71,7 +71,8 @@ pub(super) fn freeze<S: StateRead + ?Sized>(
         freeze.count == lottery.rows && freeze.roster_root == lottery.roster_root,
         RejectReason::RosterMismatch,
     )?;
-    ctx.rosters.forget(&roster_of(&lottery).root);
+    ctx.rosters
+        .forget(&roster_of(&lottery, rules.max_rows).root);
 
     if rules.with_dice {
         lottery.stage = LotteryStage::Frozen as i32;
@@ -82,10 +83,11 @@ pub(super) fn freeze<S: StateRead + ?Sized>(
     }
 }
 
-fn roster_of(lottery: &v1::LotteryState) -> Roster {
+fn roster_of(lottery: &v1::LotteryState, max_rows: u32) -> Roster {
     Roster {
         open_leaf_index: lottery.open_leaf_index,
         rows: lottery.rows,
+        max_rows,
         // Always there: opening the lottery writes that of no rows.
         root: Hash::from_slice(&lottery.roster_root).unwrap_or_default(),
     }

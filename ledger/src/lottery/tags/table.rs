@@ -13,6 +13,9 @@ use crate::lottery::rules::MAX_LOTTERY_ROWS;
 pub(super) const KEPT: usize = 10;
 /// Tags whose places are asked for together.
 const AT_ONCE: usize = 64;
+/// A table that is full becomes so many times larger than it must, unless the whole roster needs less:
+/// each time, all its tags are put in again.
+const GROWTH: usize = 8;
 
 /// What is kept of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,21 +34,30 @@ pub(in crate::lottery) struct Tags {
     /// Open addressing with steps of one; a power of two of slots, at least three eighths of them empty.
     slots: Vec<Slot>,
     seeds: Seeds,
+    /// The roster's rules allow so many rows.
+    most: usize,
 }
 
 impl Tags {
-    pub(super) fn new(seeds: Seeds) -> Tags {
+    /// None yet, of a roster that may have `most` rows.
+    pub(super) fn new(seeds: Seeds, most: usize) -> Tags {
         let mut tags = Tags {
             fronts: Vec::new(),
             slots: Vec::new(),
             seeds,
+            most,
         };
         tags.make_room(0);
         tags
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.fronts.len()
+    }
+
+    /// Slots of the table, to which all its memory is in proportion.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// Adds a chunk's tags; `false`, and nothing added, where one stands in it twice or was there
@@ -104,8 +116,9 @@ impl Tags {
         if tags * 8 <= self.slots.len() * 5 && !self.slots.is_empty() {
             return;
         }
-        let slots = (tags * 8 / 5 + AT_ONCE).next_power_of_two();
+        let slots = (slots_for(tags) * GROWTH).min(slots_for(self.most.max(tags)));
         self.slots = vec![Slot::EMPTY; slots];
+        self.fronts.reserve_exact(slots / 8 * 5 - self.fronts.len());
         for at in 1..=self.fronts.len() {
             let hash = self.seeds.hash(&self.fronts[at - 1]);
             let place = self.find(hash, |slot| slot == Slot::EMPTY);
@@ -125,6 +138,11 @@ impl Tags {
     fn place(&self, hash: u64) -> usize {
         hash as usize & (self.slots.len() - 1)
     }
+}
+
+/// The slots of a table with room for so many tags.
+pub(super) const fn slots_for(tags: usize) -> usize {
+    (tags * 8 / 5 + AT_ONCE).next_power_of_two()
 }
 
 /// Which tag is here, from 1, and the upper bits of its hash; 0 where none is.
