@@ -1,20 +1,18 @@
 //! Applying: one committed log entry becomes one block of the ledger's state.
 //!
 //! What holds here: the rules decide alone (`cairn_ledger::apply`); a block's writes and Raft's
-//! position are one batch; whoever waits is woken after that batch, never before. An error is
-//! fatal: the node stops before it diverges. What stays out: threads and openraft's traits, which
-//! are in `state_machine`.
+//! position are one batch; whoever waits is woken after that batch, never before. What needs no state,
+//! reading and verifying, is a step of its own. An error is fatal: the node stops before it diverges.
+//! What stays out: threads and openraft's traits, which are in `state_machine`.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use cairn_ledger::apply::Kept;
+use cairn_ledger::apply::{self, Kept, Proposal};
 use cairn_ledger::genesis::Chain;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::lottery::OpenRosters;
 use cairn_ledger::state::Writes;
-use cairn_ledger::{admission, apply, entry};
 use cairn_storage::{LogStore, StateStore};
 use openraft::EntryPayload;
 use serde::{Deserialize, Serialize};
@@ -24,7 +22,7 @@ use crate::cosign::Cosigner;
 use crate::sequencer::Queue;
 use crate::snapshot::Copies;
 use crate::tracker::Tracker;
-use crate::types::{Applied, Entry, LogId, StoredMembership, from_bytes, to_bytes};
+use crate::types::{Applied, Entry, LogId, Membership, StoredMembership, from_bytes, to_bytes};
 use crate::{locked, secret};
 
 /// Raft's position in the state: written with every block.
@@ -32,6 +30,24 @@ use crate::{locked, secret};
 pub(crate) struct Position {
     pub(crate) last_applied: Option<LogId>,
     pub(crate) membership: StoredMembership,
+}
+
+/// A committed log entry that was read.
+#[derive(Debug)]
+pub(crate) struct ReadEntry {
+    log_id: LogId,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Nothing,
+    Membership(Membership),
+    Block {
+        proposal: Proposal,
+        /// Of its payload.
+        bytes: u64,
+    },
 }
 
 /// What turns entries into blocks.
@@ -107,25 +123,27 @@ impl Applier {
         *locked(&self.position) = position;
     }
 
-    /// Verifies the signatures in a committed log entry, as far as this node has not yet. Apply
-    /// asks for the verdicts, and verifies itself what has none.
-    pub(crate) fn verify(&self, entry: &Entry) {
-        let EntryPayload::Normal(payload) = &entry.payload else {
-            return;
+    /// Reads a committed log entry, and verifies the signatures in it that this node has not yet.
+    pub(crate) fn read(&self, entry: Entry) -> ReadEntry {
+        let content = match entry.payload {
+            EntryPayload::Blank => Content::Nothing,
+            EntryPayload::Membership(membership) => Content::Membership(membership),
+            EntryPayload::Normal(payload) => {
+                let known = |leaf_hash: &Hash| self.admitted.contains(leaf_hash);
+                Content::Block {
+                    proposal: Proposal::read(&self.chain, &payload.0, &known),
+                    bytes: payload.0.len() as u64,
+                }
+            }
         };
-        for signed in apply::read_proposal(&payload.0).entries {
-            let leaf_hash = entry::leaf_hash(&signed.envelope, &signed.signatures);
-            if self.admitted.contains(&leaf_hash) {
-                continue;
-            }
-            if let Ok(admitted) = admission::admit(&self.chain, signed) {
-                self.admitted.insert(admitted.leaf_hash);
-            }
+        ReadEntry {
+            log_id: entry.log_id,
+            content,
         }
     }
 
     /// Applies the next entry. After an error the caller must not apply another.
-    pub(crate) fn apply(&self, entry: Entry) -> io::Result<Applied> {
+    pub(crate) fn apply(&self, entry: ReadEntry) -> io::Result<Applied> {
         let _still = self.copies.still();
         let log_id = entry.log_id;
         let result = self.try_apply(entry);
@@ -135,18 +153,18 @@ impl Applier {
         result
     }
 
-    fn try_apply(&self, entry: Entry) -> io::Result<Applied> {
+    fn try_apply(&self, entry: ReadEntry) -> io::Result<Applied> {
         let mut position = self.position();
         position.last_applied = Some(entry.log_id);
-        let done = match entry.payload {
-            EntryPayload::Blank => self.commit(&Writes::new(), &position).map(|()| None),
-            EntryPayload::Membership(membership) => {
+        let done = match entry.content {
+            Content::Nothing => self.commit(&Writes::new(), &position).map(|()| None),
+            Content::Membership(membership) => {
                 position.membership = StoredMembership::new(Some(entry.log_id), membership);
                 self.commit(&Writes::new(), &position).map(|()| None)
             }
-            EntryPayload::Normal(payload) => {
+            Content::Block { proposal, bytes } => {
                 let term = *entry.log_id.leader_id;
-                self.block(&payload.0, term, &position).map(Some)
+                self.block(&proposal, bytes, term, &position).map(Some)
             }
         }?;
         *locked(&self.position) = position;
@@ -155,17 +173,21 @@ impl Applier {
         })
     }
 
-    fn block(&self, bytes: &Bytes, term: u64, position: &Position) -> io::Result<u64> {
-        let proposal = apply::read_proposal(bytes);
-        let admitted = |leaf_hash: &Hash| self.admitted.contains(leaf_hash);
+    fn block(
+        &self,
+        proposal: &Proposal,
+        bytes: u64,
+        term: u64,
+        position: &Position,
+    ) -> io::Result<u64> {
         let kept = Kept {
             map: self.cosigner.warm(),
             rosters: &self.rosters,
         };
-        let block = apply::apply(&self.chain, &*self.store, kept, &proposal, term, &admitted)
+        let block = apply::apply(&self.chain, &*self.store, kept, proposal, term)
             .map_err(io::Error::other)?;
         // First: it may be what begins the epoch that this block is of.
-        if let Some(certificate) = &proposal.certificate {
+        if let Some(certificate) = proposal.certificate() {
             self.cosigner.adopt(certificate).map_err(io::Error::other)?;
         }
         self.cosigner
@@ -173,10 +195,9 @@ impl Applier {
             .map_err(io::Error::other)?;
         self.commit(&block.writes, position)?;
         self.cosigner
-            .block_applied(&block.header, bytes.len() as u64)
+            .block_applied(&block.header, bytes)
             .map_err(io::Error::other)?;
-        self.copies
-            .block_applied(&block.header, bytes.len() as u64, position)?;
+        self.copies.block_applied(&block.header, bytes, position)?;
         let ids: Vec<Hash> = block
             .outcomes
             .iter()

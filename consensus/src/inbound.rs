@@ -26,7 +26,7 @@ use crate::locked;
 use crate::network::Lane;
 use crate::raft_network::Kind;
 use crate::sequencer::timestamp_of;
-use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes};
+use crate::types::{Entry, LogId, Types, Vote, from_bytes, from_shared, to_bytes};
 
 /// A million blocks a second take 140,000 years to get there.
 pub(crate) const MAX_TERM_OR_INDEX: u64 = 1 << 62;
@@ -67,7 +67,7 @@ pub(crate) async fn handle(
                 {
                     Err(NOT_READY.to_owned())
                 }
-                Kind::Append => append(shared, from, &body).await,
+                Kind::Append => append(shared, from, body).await,
                 Kind::Vote | Kind::PreVote => vote(shared, from, kind, &body).await,
                 Kind::TransferLeader => transfer(shared, from, &body).await,
                 Kind::Cosignature => cosignature(shared, from, body),
@@ -78,8 +78,11 @@ pub(crate) async fn handle(
     }
 }
 
-async fn append(shared: &Shared, from: u64, body: &[u8]) -> Result<Bytes, String> {
-    let request: AppendEntriesRequest<Types> = decode(body)?;
+async fn append(shared: &Shared, from: u64, body: Bytes) -> Result<Bytes, String> {
+    // Blocks are long, and kept for as long as any of the message is.
+    let request = from_shared::<AppendEntriesRequest<Types>>(&body);
+    let request = request.map_err(|error| error.to_string())?;
+    drop(body);
     is_from(&request.vote, from)?;
     within_bounds(&request.vote, request.prev_log_id.as_ref())?;
     within_bounds(&request.vote, request.leader_commit.as_ref())?;

@@ -30,7 +30,7 @@ const MAX_WAITING_SYNCS: usize = 8192;
 
 /// Bytes of entries that stay in memory: the proposals that are under way, and those of a follower that
 /// is a second behind.
-const RECENT_BYTES: usize = 16 << 20;
+const RECENT_BYTES: usize = 8 << 20;
 /// In the simulator: so few that entries are read from the disk as well.
 const SIMULATED_RECENT_BYTES: usize = 4 << 10;
 

@@ -1,8 +1,8 @@
 //! openraft's state machine: entries go to the applier, on a thread of its own.
 //!
-//! What holds here: entries are applied one after another in order; after an error none is. Signatures
-//! are verified one step ahead, on another thread: they are half of the work of a node that catches
-//! up. In the simulator the applier runs inline, so that one thread fixes the order of everything. A
+//! What holds here: entries are applied one after another in order; after an error none is. They are
+//! read, and their signatures verified, one step ahead on another thread: that is half of the work of a
+//! node that catches up. In the simulator the applier runs inline, so that one thread fixes the order of everything. A
 //! snapshot is built from a certified copy or not at all; one that is installed was checked before
 //! (`snapshot`).
 
@@ -16,7 +16,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::applier::Applier;
+use crate::applier::{Applier, ReadEntry};
 use crate::config::Io;
 use crate::log::Durable;
 use crate::snapshot::install::Installer;
@@ -30,8 +30,8 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Batches that are under way: one on each thread, and one that waits for either.
 const MAX_BATCHES: usize = 3;
 
-struct Job {
-    entries: Vec<Entry>,
+struct Job<E> {
+    entries: Vec<E>,
     done: oneshot::Sender<io::Result<Vec<Applied>>>,
 }
 
@@ -45,7 +45,7 @@ struct UnderWay {
 pub struct StateMachine {
     applier: Arc<Applier>,
     /// `None`: inline.
-    thread: Option<mpsc::Sender<Job>>,
+    thread: Option<mpsc::Sender<Job<Entry>>>,
     durable: watch::Receiver<Durable>,
     installer: Arc<Installer>,
     io: Io,
@@ -98,7 +98,10 @@ impl StateMachine {
         let (sender, done) = oneshot::channel();
         match &self.thread {
             // Nobody waits yet, and the answer does.
-            None => drop(sender.send(apply_all(&self.applier, batch))),
+            None => {
+                let read = batch.into_iter().map(|entry| self.applier.read(entry));
+                drop(sender.send(apply_all(&self.applier, read)));
+            }
             Some(thread) => {
                 let job = Job {
                     entries: batch,
@@ -122,17 +125,20 @@ fn bytes_of(entry: &Entry) -> usize {
     }
 }
 
-/// The thread that verifies, and behind it the one that applies.
-fn threads(applier: &Arc<Applier>) -> io::Result<mpsc::Sender<Job>> {
-    let (sender, mut jobs) = mpsc::channel::<Job>(MAX_BATCHES);
-    let (verified, mut to_apply) = mpsc::channel::<Job>(MAX_BATCHES);
-    let verifier = applier.clone();
+/// The thread that reads and verifies, and behind it the one that applies.
+fn threads(applier: &Arc<Applier>) -> io::Result<mpsc::Sender<Job<Entry>>> {
+    let (sender, mut jobs) = mpsc::channel::<Job<Entry>>(MAX_BATCHES);
+    let (verified, mut to_apply) = mpsc::channel::<Job<ReadEntry>>(MAX_BATCHES);
+    let reader = applier.clone();
     std::thread::Builder::new()
         .name("verify".to_owned())
         .spawn(move || {
-            while let Some(job) = jobs.blocking_recv() {
-                job.entries.iter().for_each(|entry| verifier.verify(entry));
-                if verified.blocking_send(job).is_err() {
+            while let Some(Job { entries, done }) = jobs.blocking_recv() {
+                let entries = entries
+                    .into_iter()
+                    .map(|entry| reader.read(entry))
+                    .collect();
+                if verified.blocking_send(Job { entries, done }).is_err() {
                     return;
                 }
             }
@@ -154,7 +160,10 @@ fn threads(applier: &Arc<Applier>) -> io::Result<mpsc::Sender<Job>> {
     Ok(sender)
 }
 
-fn apply_all(applier: &Applier, entries: Vec<Entry>) -> io::Result<Vec<Applied>> {
+fn apply_all(
+    applier: &Applier,
+    entries: impl IntoIterator<Item = ReadEntry>,
+) -> io::Result<Vec<Applied>> {
     let apply = |entry| applier.apply(entry);
     entries.into_iter().map(apply).collect()
 }

@@ -5,6 +5,7 @@
 //! every message and record is postcard. What stays out: meaning. A payload is opaque bytes; only
 //! the sequencer and apply know that it is a proposal.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 
@@ -36,6 +37,8 @@ pub type Vote = openraft::type_config::alias::VoteOf<Types>;
 pub type LogId = openraft::type_config::alias::LogIdOf<Types>;
 /// A log entry.
 pub type Entry = openraft::type_config::alias::EntryOf<Types>;
+/// Who votes and who learns.
+pub type Membership = openraft::Membership<u64, openraft::EmptyNode>;
 /// The membership that a state machine has applied.
 pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
 
@@ -74,7 +77,7 @@ impl<'de> Deserialize<'de> for Payload {
                 f.write_str("bytes")
             }
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Payload, E> {
-                Ok(Payload(Bytes::copy_from_slice(bytes)))
+                Ok(Payload(Source::part(bytes)))
             }
             fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Payload, E> {
                 Ok(Payload(bytes.into()))
@@ -130,6 +133,48 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     }
 }
 
+/// The same, of a message whose long payloads are to stay where they lie and keep all of it in memory.
+pub fn from_shared<T: DeserializeOwned>(bytes: &Bytes) -> io::Result<T> {
+    let _decoding = Source::of(bytes);
+    from_bytes(bytes)
+}
+
+/// A shorter payload is copied, so that it does not keep a long message.
+const LONG_PAYLOAD: usize = 64 << 10;
+
+thread_local! {
+    static DECODING: RefCell<Option<Bytes>> = const { RefCell::new(None) };
+}
+
+/// The message that this thread decodes. serde shows a payload as a slice and has no place for its owner.
+struct Source;
+
+impl Source {
+    fn of(bytes: &Bytes) -> Source {
+        DECODING.set(Some(bytes.clone()));
+        Source
+    }
+
+    fn part(bytes: &[u8]) -> Bytes {
+        DECODING.with_borrow(|message| {
+            let around = message.as_ref().filter(|message| {
+                let (outer, inner) = (message.as_ptr_range(), bytes.as_ptr_range());
+                outer.start <= inner.start && inner.end <= outer.end
+            });
+            match around {
+                Some(message) if bytes.len() >= LONG_PAYLOAD => message.slice_ref(bytes),
+                _ => Bytes::copy_from_slice(bytes),
+            }
+        })
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        DECODING.set(None);
+    }
+}
+
 fn invalid(what: &str, detail: impl fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
@@ -150,5 +195,24 @@ mod tests {
         assert_eq!(from_bytes::<Payload>(&bytes).unwrap(), payload);
         let longer = [bytes.as_ref(), b"x"].concat();
         assert!(from_bytes::<Payload>(&longer).is_err());
+    }
+
+    #[test]
+    fn only_a_long_payload_of_a_shared_message_stays_where_it_lies() {
+        let payload = |len: usize| Payload(vec![7; len].into());
+        for (len, shared, stays) in [
+            (LONG_PAYLOAD, true, true),
+            (LONG_PAYLOAD, false, false),
+            (LONG_PAYLOAD - 1, true, false),
+        ] {
+            let bytes = to_bytes(&payload(len)).unwrap();
+            let decoded: Payload = match shared {
+                true => from_shared(&bytes).unwrap(),
+                false => from_bytes(&bytes).unwrap(),
+            };
+            assert_eq!(decoded, payload(len));
+            let within = bytes.as_ptr_range().contains(&decoded.0.as_ptr());
+            assert_eq!(within, stays, "{len} bytes");
+        }
     }
 }

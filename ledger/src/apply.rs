@@ -7,13 +7,13 @@
 //! proposal), disks, and who proposes what.
 
 mod ctx;
+mod proposal;
 mod read;
 
 use bytes::Bytes;
 use cairn_proto::v1::{self, EntryKind, RejectReason};
-use prost::Message;
 
-use crate::admission::{self, Admitted};
+use crate::admission::Admitted;
 use crate::checkpoint::{self, CertifiedCheckpoint};
 use crate::genesis::{self, Chain, RULES_VERSION};
 use crate::hash::Hash;
@@ -24,6 +24,8 @@ use crate::state::{MemoryState, Overlay, StateError, StateRead, Writes};
 use crate::{canonical, code, evidence, lottery, map, members, rooms};
 
 pub use ctx::Ctx;
+pub use proposal::Proposal;
+use proposal::Read;
 pub use read::{EntryOutcome, Tip, entry_outcome, header_at, read_block, read_entry, tip};
 pub(crate) use read::{Recorded, recorded, signed_entry};
 
@@ -112,13 +114,6 @@ pub fn genesis_block(chain: &Chain) -> Result<Applied, ApplyError> {
     Ok(close((overlay, pages), None, header, None, Vec::new()))
 }
 
-/// The proposal in a committed payload. What is no canonical `Proposal` is an empty one on every
-/// node: a leader that gets garbage committed stops nobody, and two readings of one payload cannot
-/// differ.
-pub fn read_proposal(payload: &Bytes) -> v1::Proposal {
-    canonical::decode_shared(payload).unwrap_or_default()
-}
-
 /// [`apply`] for whoever takes nothing as known, and verifies and reads everything anew.
 pub fn replay(
     chain: &Chain,
@@ -127,7 +122,8 @@ pub fn replay(
     term: u64,
 ) -> Result<Applied, ApplyError> {
     let fresh = Fresh::new();
-    apply(chain, state, fresh.kept(), proposal, term, &|_| false)
+    let proposal = Proposal::of(chain, proposal.clone(), &|_| false);
+    apply(chain, state, fresh.kept(), &proposal, term)
 }
 
 /// What a node keeps in memory from block to block. No block depends on it.
@@ -161,27 +157,26 @@ impl Fresh {
     }
 }
 
-/// Applies `proposal`, committed in Raft's `term`, to `state`. `admitted` says of a leaf hash whether
-/// this node has verified that entry's signatures.
+/// Applies `proposal`, committed in Raft's `term`, to `state`.
 pub fn apply(
     chain: &Chain,
     state: &dyn StateRead,
     kept: Kept<'_>,
-    proposal: &v1::Proposal,
+    proposal: &Proposal,
     term: u64,
-    admitted: &dyn Fn(&Hash) -> bool,
 ) -> Result<Applied, ApplyError> {
+    let proposed = &proposal.fields;
     let parent = tip(state)?.ok_or(ApplyError::NoGenesis)?;
     if parent.header.rules_version != RULES_VERSION {
         return Err(ApplyError::RulesVersion(parent.header.rules_version));
     }
     let height = parent.header.height + 1;
-    let timestamp_ms = parent.header.timestamp_ms.max(proposal.timestamp_ms);
+    let timestamp_ms = parent.header.timestamp_ms.max(proposed.timestamp_ms);
     let mut overlay = Overlay::new(state);
     let map_root = parent.map_root()?;
     let mut ctx = Ctx::new(chain, timestamp_ms, height, &mut overlay, map_root, kept);
 
-    let certificate = known_certificate(chain, state, proposal.certificate.as_ref())?;
+    let certificate = known_certificate(chain, state, proposal.certificate())?;
     if let Some(known) = &certificate {
         lottery::rules::note_certificate(
             &mut ctx,
@@ -191,9 +186,9 @@ pub fn apply(
         members::note_certificate(&mut ctx, known)?;
     }
     let mut block = Block::after(&parent);
-    for signed in within_limits(chain, proposal) {
-        if let Some(entry) = acceptable(&ctx, signed, admitted)? {
-            block.record(&mut ctx, &entry)?;
+    for read in within_limits(chain, proposal) {
+        if let Some(entry) = acceptable(&ctx, read)? {
+            block.record(&mut ctx, entry, &read.bytes)?;
         }
         // What stands behind a change of members leaves no trace and is handed in again: the
         // change's block is the last of its epoch.
@@ -210,7 +205,7 @@ pub fn apply(
     };
     // Nothing later is certified before the change is: until the chain carries its certificate, no
     // block is a checkpoint.
-    let wanted = proposal.checkpoint || parent.checkpoint_is_due(chain, height, timestamp_ms);
+    let wanted = proposed.checkpoint || parent.checkpoint_is_due(chain, height, timestamp_ms);
 
     let changes = ctx.into_map_changes();
     let log_root = log::append(
@@ -236,8 +231,8 @@ pub fn apply(
         ..parent.header.clone()
     };
     let recorded = v1::Proposal {
-        timestamp_ms: proposal.timestamp_ms,
-        checkpoint: proposal.checkpoint,
+        timestamp_ms: proposed.timestamp_ms,
+        checkpoint: proposed.checkpoint,
         certificate: certificate.map(|known| known.to_proto()),
         entries: Vec::new(),
     };
@@ -313,25 +308,21 @@ fn known_certificate(
 }
 
 /// The entries that fit into a block. A leader that proposes more only delays the rest.
-fn within_limits<'a>(
-    chain: &Chain,
-    proposal: &'a v1::Proposal,
-) -> impl Iterator<Item = &'a v1::SignedEntry> {
+fn within_limits<'a>(chain: &Chain, proposal: &'a Proposal) -> impl Iterator<Item = &'a Read> {
     let most = chain.limits().max_block_entries as usize;
     let mut room = chain.limits().max_block_bytes as usize;
     proposal.entries.iter().take(most).map_while(move |entry| {
-        room = room.checked_sub(entry.encoded_len())?;
+        room = room.checked_sub(entry.bytes.len())?;
         Some(entry)
     })
 }
 
 /// The entry, unless it leaves no trace.
-fn acceptable<S: StateRead + ?Sized>(
+fn acceptable<'a, S: StateRead + ?Sized>(
     ctx: &Ctx<'_, '_, S>,
-    signed: &v1::SignedEntry,
-    admitted: &dyn Fn(&Hash) -> bool,
-) -> Result<Option<Admitted>, StateError> {
-    let Ok(entry) = admission::parse(ctx.chain, signed.clone()) else {
+    read: &'a Read,
+) -> Result<Option<&'a Admitted>, StateError> {
+    let Some(entry) = &read.admitted else {
         return Ok(None);
     };
     if entry_outcome(ctx.state, &entry.id)?.is_some() {
@@ -342,11 +333,7 @@ fn acceptable<S: StateRead + ?Sized>(
             return Ok(None);
         }
     }
-    let signed = &entry.signed;
-    let verified = admitted(&entry.leaf_hash)
-        || admission::verify_signatures(&ctx.chain.id, &signed.envelope, &signed.signatures)
-            .is_ok();
-    Ok(verified.then_some(entry))
+    Ok(Some(entry))
 }
 
 /// Whether an entry would leave no trace in the block after `state` because of who approved it, and
@@ -405,6 +392,7 @@ impl Block {
         &mut self,
         ctx: &mut Ctx<'_, '_, S>,
         entry: &Admitted,
+        bytes: &Bytes,
     ) -> Result<(), StateError> {
         let decided = decide(ctx, entry, self.next_leaf)?;
         if decided.as_ref().is_err_and(leaves_no_trace) {
@@ -413,7 +401,7 @@ impl Block {
         let position = self.outcomes.len() as u32;
         let place = read::place(ctx.height, position);
         let key = rooms::key(rooms::ENTRY, &[&place]);
-        ctx.state.put(key, canonical::encode(&entry.signed));
+        ctx.state.put(key, bytes.clone());
         let outcome = match decided {
             Ok(()) => {
                 let leaf_index = self.next_leaf;

@@ -93,6 +93,28 @@ pub fn check<M: Described>(bytes: &[u8]) -> Result<(), CanonicalError> {
     walk(M::schema(), bytes)
 }
 
+/// What stands under the repeated `field` of the message whose canonical bytes are `bytes`, in its order
+/// and without a copy. Where they are not canonical, what stands before the fault.
+pub(crate) fn elements(bytes: &Bytes, field: u32) -> Vec<Bytes> {
+    let mut reader = Reader { bytes, at: 0 };
+    let mut found = Vec::new();
+    while let Ok(key) = reader.varint() {
+        if key & 7 == VARINT {
+            if reader.varint().is_err() {
+                break;
+            }
+            continue;
+        }
+        let Ok(element) = reader.delimited() else {
+            break;
+        };
+        if key >> 3 == u64::from(field) {
+            found.push(bytes.slice_ref(element));
+        }
+    }
+    found
+}
+
 fn walk(schema: &'static Schema, bytes: &[u8]) -> Result<(), CanonicalError> {
     let mut reader = Reader { bytes, at: 0 };
     let mut last = 0;

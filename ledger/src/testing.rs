@@ -12,7 +12,7 @@ use cairn_proto::v1::{self, CodeStatus, EntryKind, RejectReason, Role, Visibilit
 use ed25519_dalek::SigningKey;
 use prost::Message;
 
-use crate::apply::{self, Applied, ApplyError, Kept};
+use crate::apply::{self, Applied, ApplyError, Kept, Proposal};
 use crate::entry::{self, Draft};
 use crate::genesis::Chain;
 use crate::hash::{self, Hash};
@@ -259,9 +259,8 @@ impl Ledger {
 
     /// The next block, not committed.
     pub fn apply(&self, proposal: &v1::Proposal) -> Result<Applied, ApplyError> {
-        apply::apply(&self.chain, &self.state, self.kept(), proposal, 1, &|_| {
-            false
-        })
+        let proposal = Proposal::of(&self.chain, proposal.clone(), &|_| false);
+        apply::apply(&self.chain, &self.state, self.kept(), &proposal, 1)
     }
 
     pub fn commit(&mut self, applied: Applied) {

@@ -205,13 +205,14 @@ impl Node {
             certificate: None,
             entries,
         };
+        let payload = canonical::encode(&proposal);
         let began = thread_seconds();
         let kept = Kept {
             map: &self.warm,
             rosters: &OpenRosters::new(&[0; 32]),
         };
-        let applied =
-            apply::apply(&self.chain, &self.store, kept, &proposal, 1, &|_| true).unwrap();
+        let proposal = apply::Proposal::read(&self.chain, &payload, &|_| true);
+        let applied = apply::apply(&self.chain, &self.store, kept, &proposal, 1).unwrap();
         let done = thread_seconds();
         self.store.commit_block(&applied.writes, &[]).unwrap();
         let committed = thread_seconds();

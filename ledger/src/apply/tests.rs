@@ -9,7 +9,7 @@ use v1::Visibility;
 
 use super::*;
 use crate::testing::*;
-use crate::{entry, verify};
+use crate::{admission, entry, verify};
 
 fn rooms_of(applied: &Applied) -> Vec<u8> {
     let mut rooms: Vec<u8> = applied.writes.iter().map(|(key, _)| key[0]).collect();
@@ -64,14 +64,8 @@ fn there_is_no_block_before_genesis_or_after_rules_that_are_unknown() {
     let mut ledger = Ledger::new();
     let nothing = MemoryState::default();
     let proposal = ledger.proposal(vec![]);
-    let applied = apply(
-        &ledger.chain,
-        &nothing,
-        ledger.kept(),
-        &proposal,
-        1,
-        &|_| false,
-    );
+    let read = Proposal::of(&ledger.chain, proposal.clone(), &|_| false);
+    let applied = apply(&ledger.chain, &nothing, ledger.kept(), &read, 1);
     assert_eq!(applied, Err(ApplyError::NoGenesis));
 
     let mut header = ledger.tip().header;
@@ -414,18 +408,11 @@ fn who_strips_or_adds_an_approval_cannot_spend_the_entrys_id() {
 #[test]
 fn admitted_before_spares_the_signatures_and_nothing_else() {
     let ledger = Ledger::new();
-    let apply_admitted = |entries: Vec<v1::SignedEntry>| {
-        let proposal = ledger.proposal(entries);
-        apply(
-            &ledger.chain,
-            &ledger.state,
-            ledger.kept(),
-            &proposal,
-            1,
-            &|_| true,
-        )
-        .unwrap()
+    let apply_known = |entries: Vec<v1::SignedEntry>, known: &dyn Fn(&Hash) -> bool| {
+        let proposal = Proposal::of(&ledger.chain, ledger.proposal(entries), known);
+        apply(&ledger.chain, &ledger.state, ledger.kept(), &proposal, 1).unwrap()
     };
+    let apply_admitted = |entries| apply_known(entries, &|_| true);
     let nothing = apply_admitted(vec![]);
     for (what, entry) in malformed(&ledger) {
         assert!(apply_admitted(vec![entry]) == nothing, "{what}");
@@ -438,17 +425,8 @@ fn admitted_before_spares_the_signatures_and_nothing_else() {
             "{what}"
         );
         let leaf = entry::leaf_hash(&entry.envelope, &entry.signatures);
-        let proposal = ledger.proposal(vec![entry]);
-        let not_this = |asked: &Hash| *asked != leaf;
-        let applied = apply(
-            &ledger.chain,
-            &ledger.state,
-            ledger.kept(),
-            &proposal,
-            1,
-            &not_this,
-        );
-        assert!(applied.unwrap() == nothing, "{what}");
+        let applied = apply_known(vec![entry], &|asked| *asked != leaf);
+        assert!(applied == nothing, "{what}");
     }
     let good = vec![ledger.evidence(1), ledger.evidence(1), ledger.evidence(2)];
     assert_eq!(
@@ -784,7 +762,8 @@ proptest! {
                 let header = header_at(&ledger.state, tip.header.height).unwrap().unwrap();
                 proposal.certificate = Some(ledger.certificate(header, &[1, 2, 3]));
             }
-            let applied = apply(&ledger.chain, &ledger.state, ledger.kept(), &proposal, *term, &|_| false).unwrap();
+            let read = Proposal::of(&ledger.chain, proposal.clone(), &|_| false);
+            let applied = apply(&ledger.chain, &ledger.state, ledger.kept(), &read, *term).unwrap();
             // A node that admitted the good ones before, on a state that is held otherwise.
             let good = |leaf: &Hash| {
                 proposal.entries.iter().any(|signed| {
@@ -795,7 +774,8 @@ proptest! {
             let mut elsewhere = Overlay::new(&below);
             elsewhere.extend(above);
             let fresh = Fresh::new();
-            let there = apply(&ledger.chain, &elsewhere, fresh.kept(), &proposal, *term, &good).unwrap();
+            let read = Proposal::read(&ledger.chain, &canonical::encode(&proposal), &good);
+            let there = apply(&ledger.chain, &elsewhere, fresh.kept(), &read, *term).unwrap();
             prop_assert!(there == applied);
             ledger.commit(applied);
         }
@@ -805,7 +785,8 @@ proptest! {
             let block = read_block(&ledger.state, height).unwrap().unwrap();
             let header: v1::Header = canonical::decode(&block.header).unwrap();
             if let Some(proposal) = &block.proposal {
-                let again = apply(&replayed.chain, &replayed.state, replayed.kept(), proposal, header.term, &|_| false);
+                let read = Proposal::of(&replayed.chain, proposal.clone(), &|_| false);
+                let again = apply(&replayed.chain, &replayed.state, replayed.kept(), &read, header.term);
                 let again = again.unwrap();
                 prop_assert_eq!(&again.header_bytes, &block.header);
                 prop_assert_eq!(&again.outcomes, &block.outcomes);

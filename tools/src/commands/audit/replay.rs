@@ -176,7 +176,8 @@ impl<'a> Replay<'a> {
                 rosters: &self.rosters,
             };
             let (chain, state) = (self.chain, &self.state);
-            apply::apply(chain, state, kept, &proposal, header.term, &|_| false)
+            let proposal = apply::Proposal::of(chain, proposal, &|_| false);
+            apply::apply(chain, state, kept, &proposal, header.term)
         };
         applied.map_err(|error| Failure::InvalidProof(error.to_string()))
     }
