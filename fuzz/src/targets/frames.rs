@@ -2,7 +2,9 @@
 
 use bytes::BytesMut;
 use cairn_consensus::network::Lane;
-use tokio_util::codec::{Decoder as _, Encoder as _};
+use futures::FutureExt as _;
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+use tokio_util::codec::Decoder as _;
 
 use super::{Target, must};
 use crate::streams::{self, rules};
@@ -40,7 +42,7 @@ impl Target for Frames {
         let max_payload = rules(Lane::Control).max_payload;
         let mut codec = streams::Frames { max_payload };
         let mut buffer = BytesMut::new();
-        let mut again = BytesMut::new();
+        let mut again = BufWriter::new(Vec::new());
         let mut frames = 0;
         for piece in stream.chunks(usize::from(*cut).max(1)) {
             buffer.extend_from_slice(piece);
@@ -48,7 +50,9 @@ impl Target for Frames {
                 match codec.decode(&mut buffer) {
                     Ok(Some(frame)) => {
                         frames += 1;
-                        codec.encode(frame, &mut again).map_err(|e| e.to_string())?;
+                        // Memory takes all at once.
+                        let written = frame.write_to(&mut again).now_or_never();
+                        must(matches!(written, Some(Ok(()))), "a frame is not written")?;
                     }
                     Ok(None) => break,
                     Err(error) => return Ok(format!("{error}")),
@@ -59,8 +63,11 @@ impl Target for Frames {
                 "memory beyond the lane's bound",
             )?;
         }
+        let flushed = again.flush().now_or_never();
+        must(matches!(flushed, Some(Ok(()))), "frames are not written")?;
+        let again = again.get_ref();
         must(
-            stream.starts_with(&again) && again.len() + buffer.len() == stream.len(),
+            stream.starts_with(again) && again.len() + buffer.len() == stream.len(),
             "frames encode to other bytes than they came from",
         )?;
         Ok(["no frame", "one frame", "frames"][frames.min(2)].to_owned())

@@ -9,6 +9,7 @@
 //! What stays out: connections (`transport`), and what the payloads mean (`cairn_consensus`).
 
 use std::collections::VecDeque;
+use std::future::{Ready, ready};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,14 +18,17 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use cairn_consensus::network::{Inbound, Lane, MAX_FRAME_BYTES, NetworkError};
 use futures::future::{BoxFuture, Either};
 use futures::stream::FuturesOrdered;
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{FutureExt, StreamExt};
 use libp2p::{Stream, StreamProtocol};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _, BufWriter, ReadHalf, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
-use tokio_util::codec::{Decoder, Encoder, Framed};
+use tokio_util::codec::{Decoder, FramedRead};
 
 use super::in_portions::InPortions;
 
+/// The length, which does not count itself.
+const LENGTH: usize = 4;
 /// Id and mark.
 const FRAME_HEAD: usize = 9;
 
@@ -134,7 +138,7 @@ impl Decoder for Frames {
     type Error = io::Error;
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Frame>> {
-        let Some(length) = src.first_chunk::<4>() else {
+        let Some(length) = src.first_chunk::<LENGTH>() else {
             return Ok(None);
         };
         let length = u32::from_be_bytes(*length) as usize;
@@ -144,11 +148,11 @@ impl Decoder for Frames {
                 self.max_payload + FRAME_HEAD
             )));
         }
-        if src.len() < 4 + length {
-            src.reserve(4 + length - src.len());
+        if src.len() < LENGTH + length {
+            src.reserve(LENGTH + length - src.len());
             return Ok(None);
         }
-        src.advance(4);
+        src.advance(LENGTH);
         let mut frame = src.split_to(length).freeze();
         let id = frame.get_u64();
         let mark = match frame.get_u8() {
@@ -165,26 +169,38 @@ impl Decoder for Frames {
     }
 }
 
-impl Encoder<Frame> for Frames {
-    type Error = io::Error;
-
-    fn encode(&mut self, frame: Frame, dst: &mut BytesMut) -> io::Result<()> {
-        let length = u32::try_from(frame.payload.len() + FRAME_HEAD)
+impl Frame {
+    /// What stands before the payload.
+    fn head(&self) -> io::Result<[u8; LENGTH + FRAME_HEAD]> {
+        let length = u32::try_from(self.payload.len() + FRAME_HEAD)
             .map_err(|_| malformed("a frame above 4 GiB".to_owned()))?;
-        dst.reserve(4 + length as usize);
-        dst.put_u32(length);
-        dst.put_u64(frame.id);
-        dst.put_u8(frame.mark as u8);
-        dst.put_slice(&frame.payload);
-        Ok(())
+        let mut head = [0; LENGTH + FRAME_HEAD];
+        let mut rest = &mut head[..];
+        rest.put_u32(length);
+        rest.put_u64(self.id);
+        rest.put_u8(self.mark as u8);
+        Ok(head)
+    }
+
+    /// Writes it. Short frames gather in the buffer; a long payload passes it by and is not copied.
+    pub async fn write_to<W: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut BufWriter<W>,
+    ) -> io::Result<()> {
+        stream.write_all(&self.head()?).await?;
+        stream.write_all(&self.payload).await
     }
 }
 
-type Framing = Framed<InPortions, Frames>;
+/// The two directions of a stream.
+type Reading = FramedRead<ReadHalf<InPortions>, Frames>;
+type Writing = BufWriter<WriteHalf<InPortions>>;
 
-fn framed(stream: Stream, lane: Lane) -> Framing {
+fn framed(stream: Stream, lane: Lane) -> (Reading, Writing) {
     let max_payload = rules(lane).max_payload;
-    Framed::new(InPortions::new(stream), Frames { max_payload })
+    let (reading, writing) = tokio::io::split(InPortions::new(stream));
+    let frames = FramedRead::new(reading, Frames { max_payload });
+    (frames, BufWriter::new(writing))
 }
 
 /// A request on its way, and what it holds of the lane's bounds until it is answered.
@@ -291,7 +307,7 @@ pub async fn exchange(
     heard: impl Fn(),
 ) -> Option<String> {
     let outstanding = Outstanding::default();
-    let (mut sink, mut answers) = framed(stream, lane).split();
+    let (mut answers, mut requests) = framed(stream, lane);
 
     let write = async {
         let mut id = 0_u64;
@@ -303,14 +319,15 @@ pub async fn exchange(
                     let payload = outgoing.request.clone();
                     locked(&outstanding).push_back((id, Instant::now(), outgoing));
                     let mark = Mark::Request;
-                    if let Err(e) = sink.feed(Frame { id, mark, payload }).await {
+                    let request = Frame { id, mark, payload };
+                    if let Err(e) = request.write_to(&mut requests).await {
                         return Some(e.to_string());
                     }
                     id += 1;
                 }
                 next = queue.try_recv().ok();
             }
-            if let Err(e) = sink.flush().await {
+            if let Err(e) = requests.flush().await {
                 return Some(e.to_string());
             }
         }
@@ -358,6 +375,9 @@ pub async fn exchange(
     }
 }
 
+/// An answer to come, and how long its request was.
+type Answering = Either<Ready<(Frame, usize)>, BoxFuture<'static, (Frame, usize)>>;
+
 /// Answers what `from` asks over `stream`, until it ends. Each request is begun (polled once)
 /// before the next is read, and answers leave in the order of requests.
 pub async fn serve(
@@ -368,8 +388,8 @@ pub async fn serve(
     heard: impl Fn(),
 ) -> io::Result<()> {
     let rules = rules(lane);
-    let mut frames = framed(stream, lane);
-    let mut running = FuturesOrdered::new();
+    let (mut frames, mut answers) = framed(stream, lane);
+    let mut running = FuturesOrdered::<Answering>::new();
     // Bytes of requests under way.
     let mut held = 0;
     loop {
@@ -378,12 +398,12 @@ pub async fn serve(
             biased;
             Some((answer, bytes)) = running.next() => {
                 held -= bytes;
-                frames.feed(answer).await?;
+                answer.write_to(&mut answers).await?;
                 while let Some(Some((answer, bytes))) = running.next().now_or_never() {
                     held -= bytes;
-                    frames.feed(answer).await?;
+                    answer.write_to(&mut answers).await?;
                 }
-                frames.flush().await?;
+                answers.flush().await?;
             }
             frame = frames.next(), if room => {
                 let Some(frame) = frame else { return Ok(()) };
@@ -403,7 +423,7 @@ pub async fn serve(
                 });
                 let mut work: BoxFuture<'static, (Frame, usize)> = Box::pin(work);
                 running.push_back(match futures::poll!(&mut work) {
-                    std::task::Poll::Ready(answer) => Either::Left(std::future::ready(answer)),
+                    std::task::Poll::Ready(answer) => Either::Left(ready(answer)),
                     std::task::Poll::Pending => Either::Right(work),
                 });
             }
