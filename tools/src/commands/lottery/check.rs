@@ -48,6 +48,11 @@ pub async fn run(global: &Global, args: Check) -> Result<(), Failure> {
     let proven = match offline_chain(global, &asked, args.online)? {
         Some((chain, proof)) => asked.verify(&chain, proof, None)?,
         None => {
+            if asked.proof.is_some() && global.genesis.is_none() && !args.online {
+                eprintln!(
+                    "note: the receipt brings its proof; with --genesis FILE it is checked without a node"
+                );
+            }
             let session = Session::connect(global).await?;
             asked.expect_chain(&session.chain.id)?;
             let proof = applicant::fetch(&session, &asked.lottery_id, asked.receipt.serial).await?;

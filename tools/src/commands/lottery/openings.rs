@@ -20,8 +20,9 @@ use crate::cores;
 use crate::private_file;
 use crate::system;
 
-/// Where salts come from when there is no receipt yet: each is keyed BLAKE3 of the serial (u64,
-/// big-endian) under a secret. Who does not have the secret learns nothing from some about the others.
+/// Where salts come from when there is no receipt yet: that of serial n is bytes 32n to 32n + 31 of
+/// BLAKE3's extended output, keyed with a secret, of no input. Who does not have the secret learns nothing
+/// from some about the others.
 #[derive(Debug, Clone)]
 pub enum SaltSource {
     /// The secret is of the operating system, and kept nowhere.
@@ -29,6 +30,9 @@ pub enum SaltSource {
     /// This secret: for lotteries in tests that are to come out alike.
     Derived([u8; 32]),
 }
+
+/// Salts that one core makes before it takes others.
+const SALTS_AT_ONCE: usize = 1 << 14;
 
 /// What opens all rows of a cohort, by serial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,9 +121,14 @@ fn make_salts(rows: usize, source: &SaltSource) -> Vec<[u8; 32]> {
         SaltSource::Random => system::random(),
         SaltSource::Derived(secret) => *secret,
     });
-    cores::fill(rows, |serial| {
-        *blake3::keyed_hash(&secret, &(serial as u64).to_be_bytes()).as_bytes()
-    })
+    let output = blake3::Hasher::new_keyed(&secret).finalize_xof();
+    let mut salts = vec![[0; 32]; rows];
+    cores::portions(&mut salts, SALTS_AT_ONCE, |first, salts| {
+        let mut output = output.clone();
+        output.set_position(32 * first as u64);
+        output.fill(salts.as_flattened_mut());
+    });
+    salts
 }
 
 fn write(
@@ -257,6 +266,16 @@ mod tests {
     }
 
     #[test]
+    fn a_derived_salt_is_its_serials_part_of_the_keyed_output() {
+        let rows = 2 * SALTS_AT_ONCE + 3;
+        let mut output = vec![0; 32 * rows];
+        let keyed = blake3::Hasher::new_keyed(&[5; 32]).finalize_xof();
+        { keyed }.fill(&mut output);
+        let salts = make_salts(rows, &SaltSource::Derived([5; 32]));
+        assert_eq!(salts.as_flattened(), output);
+    }
+
+    #[test]
     fn the_office_makes_keys_for_whoever_brought_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("receipts.csv");
@@ -264,8 +283,6 @@ mod tests {
         let people = cohort(&format!("id,key\na,{}\nb,\n", hex::encode(own)));
         let source = SaltSource::Derived([5; 32]);
         let made = kept(&path, &people, &source, true).unwrap();
-        let salt = blake3::keyed_hash(&[5; 32], &1u64.to_be_bytes());
-        assert_eq!(made.salts[1], *salt.as_bytes());
         assert_eq!((made.holder_key(0), made.keys()), (&own[..], 2));
         let [first, second] = [0, 1].map(|serial| find(&path, serial).unwrap().unwrap());
         assert_eq!(first.holder_secret, None);
