@@ -229,26 +229,35 @@ fn messages_in_the_formats_are_those_of_the_proto_files() {
     }
 }
 
-#[test]
-fn every_invariant_of_the_architecture_names_tests_that_exist() {
+/// The lines of `chapter` that begin like `line`; each names tests, and all of them exist.
+fn lines_with_tests(document: &str, chapter: &str, line: impl Fn(&str) -> bool) -> usize {
     let all = [sources("src"), sources("tests")].concat();
     let mut known = between(&all, "fn ", "(");
     // The simulator has one module for each of its invariants.
     known.extend(between(&all, "mod ", ";"));
-    let architecture = read("docs/architecture.md");
-    let (_, chapter) = architecture.split_once("## What always holds").unwrap();
+    let document = read(document);
+    let (_, chapter) = document.split_once(chapter).unwrap();
     let (chapter, _) = chapter.split_once("\n## ").unwrap();
-    let numbered = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
-    let invariants: Vec<&str> = chapter.lines().filter(numbered).collect();
-    assert!(invariants.len() >= 20);
-    for invariant in invariants {
+    let lines: Vec<&str> = chapter.lines().filter(|text| line(text)).collect();
+    for line in &lines {
         let sentence = |t: &&str| t.matches('_').count() >= 2 && !t.contains(['/', '.']);
-        let tests: Vec<&str> = quoted(invariant).into_iter().filter(sentence).collect();
-        assert!(!tests.is_empty(), "no test shows: {invariant}");
+        let tests: Vec<&str> = quoted(line).into_iter().filter(sentence).collect();
+        assert!(!tests.is_empty(), "no test shows: {line}");
         for test in tests {
             assert!(known.contains(test), "there is no test {test}");
         }
     }
+    lines.len()
+}
+
+#[test]
+fn every_invariant_and_every_attack_names_tests_that_exist() {
+    let numbered = |line: &str| line.starts_with(|c: char| c.is_ascii_digit());
+    let invariants = lines_with_tests("docs/architecture.md", "## What always holds", numbered);
+    assert!(invariants >= 20);
+    let row = |line: &str| line.starts_with("| ") && !line.starts_with("| attack ");
+    let attacks = lines_with_tests("docs/lotteries.md", "## Who tries what", row);
+    assert!(attacks >= 20);
 }
 
 /// Fields of a struct of the node's configuration.
