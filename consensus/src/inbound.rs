@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use cairn_ledger::apply::Proposal;
 use cairn_ledger::canonical;
 use cairn_ledger::hash::Hash;
 use cairn_proto::v1;
@@ -67,7 +68,7 @@ pub(crate) async fn handle(
                 {
                     Err(NOT_READY.to_owned())
                 }
-                Kind::Append => append(shared, from, body).await,
+                Kind::Append => append(shared, from, &body).await,
                 Kind::Vote | Kind::PreVote => vote(shared, from, kind, &body).await,
                 Kind::TransferLeader => transfer(shared, from, &body).await,
                 Kind::Cosignature => cosignature(shared, from, body),
@@ -78,11 +79,10 @@ pub(crate) async fn handle(
     }
 }
 
-async fn append(shared: &Shared, from: u64, body: Bytes) -> Result<Bytes, String> {
-    // Blocks are long, and kept for as long as any of the message is.
-    let request = from_shared::<AppendEntriesRequest<Types>>(&body);
+async fn append(shared: &Shared, from: u64, body: &Bytes) -> Result<Bytes, String> {
+    // Blocks are long: the message is kept as long as one of them is.
+    let request = from_shared::<AppendEntriesRequest<Types>>(body);
     let request = request.map_err(|error| error.to_string())?;
-    drop(body);
     is_from(&request.vote, from)?;
     within_bounds(&request.vote, request.prev_log_id.as_ref())?;
     within_bounds(&request.vote, request.leader_commit.as_ref())?;
@@ -125,6 +125,13 @@ fn stamp(shared: &Shared, from: u64, entry: &Entry) -> Result<u64, String> {
         EntryPayload::Normal(payload) => {
             // Canonical bytes have each field once and in order, so the first field is the time.
             canonical::check::<v1::Proposal>(&payload.0).map_err(|error| error.to_string())?;
+            let most = shared.chain.limits().max_block_entries as usize;
+            let entries = Proposal::count_entries(&payload.0);
+            if entries > most {
+                return Err(format!(
+                    "{entries} entries where a block has {most} at most"
+                ));
+            }
             Ok(timestamp_of(&payload.0))
         }
         EntryPayload::Membership(membership) => {

@@ -28,9 +28,8 @@ use crate::types::{Entry, LogId, Types, Vote, from_bytes, to_bytes, to_record};
 /// Callbacks that wait for the sync thread. openraft keeps far fewer outstanding.
 const MAX_WAITING_SYNCS: usize = 8192;
 
-/// Bytes of entries that stay in memory: the proposals that are under way, and those of a follower that
-/// is a second behind.
-const RECENT_BYTES: usize = 8 << 20;
+/// Bytes of entries that stay in memory: of full blocks as many as may be under way.
+const RECENT_BYTES: usize = 12 << 20;
 /// In the simulator: so few that entries are read from the disk as well.
 const SIMULATED_RECENT_BYTES: usize = 4 << 10;
 

@@ -1,8 +1,8 @@
 //! Admission: everything about an entry that can be judged without the ledger's state.
 //!
 //! What holds here: an admitted entry is within the limits, canonical, meant for this chain, bound
-//! to its body, and signed as it says. A node does this once per entry; `apply` does the same again
-//! for what it has not admitted itself, so no leader can smuggle anything in. What fails here
+//! to its body, and signed as it says. A node does this for what it is handed, and
+//! again when it reads what was committed (`apply::Proposal`), so no leader can smuggle anything in. What fails here
 //! leaves no trace on the ledger. What stays out: who is registered, time, rules.
 
 use bytes::Bytes;

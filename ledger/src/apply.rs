@@ -186,7 +186,7 @@ pub fn apply(
         members::note_certificate(&mut ctx, known)?;
     }
     let mut block = Block::after(&parent);
-    for read in within_limits(chain, proposal) {
+    for read in &proposal.entries {
         if let Some(entry) = acceptable(&ctx, read)? {
             block.record(&mut ctx, entry, &read.bytes)?;
         }
@@ -304,16 +304,6 @@ fn known_certificate(
         height,
         certified: certified.header_hash(),
         computed,
-    })
-}
-
-/// The entries that fit into a block. A leader that proposes more only delays the rest.
-fn within_limits<'a>(chain: &Chain, proposal: &'a Proposal) -> impl Iterator<Item = &'a Read> {
-    let most = chain.limits().max_block_entries as usize;
-    let mut room = chain.limits().max_block_bytes as usize;
-    proposal.entries.iter().take(most).map_while(move |entry| {
-        room = room.checked_sub(entry.bytes.len())?;
-        Some(entry)
     })
 }
 

@@ -95,24 +95,21 @@ pub fn check<M: Described>(bytes: &[u8]) -> Result<(), CanonicalError> {
 
 /// What stands under the repeated `field` of the message whose canonical bytes are `bytes`, in its order
 /// and without a copy. Where they are not canonical, what stands before the fault.
-pub(crate) fn elements(bytes: &Bytes, field: u32) -> Vec<Bytes> {
+pub(crate) fn elements(bytes: &Bytes, field: u32) -> impl Iterator<Item = Bytes> {
     let mut reader = Reader { bytes, at: 0 };
-    let mut found = Vec::new();
-    while let Ok(key) = reader.varint() {
-        if key & 7 == VARINT {
-            if reader.varint().is_err() {
-                break;
+    std::iter::from_fn(move || {
+        loop {
+            let key = reader.varint().ok()?;
+            if key & 7 == VARINT {
+                reader.varint().ok()?;
+                continue;
             }
-            continue;
+            let element = reader.delimited().ok()?;
+            if key >> 3 == u64::from(field) {
+                return Some(bytes.slice_ref(element));
+            }
         }
-        let Ok(element) = reader.delimited() else {
-            break;
-        };
-        if key >> 3 == u64::from(field) {
-            found.push(bytes.slice_ref(element));
-        }
-    }
-    found
+    })
 }
 
 fn walk(schema: &'static Schema, bytes: &[u8]) -> Result<(), CanonicalError> {

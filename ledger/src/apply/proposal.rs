@@ -4,6 +4,8 @@
 //! on another thread. An entry is recorded as the bytes that stand in the payload; that they are
 //! canonical was checked there. What stays out: who is registered and what was recorded before.
 
+use std::mem;
+
 use bytes::Bytes;
 use cairn_proto::v1;
 use prost::Message as _;
@@ -21,6 +23,7 @@ const ENTRIES: u32 = 4;
 pub struct Proposal {
     /// Its fields, but for the entries.
     pub(super) fields: v1::Proposal,
+    /// Those that fit into a block.
     pub(super) entries: Vec<Read>,
 }
 
@@ -38,38 +41,50 @@ impl Proposal {
     /// node: a leader that gets garbage committed stops nobody, and two readings of one payload cannot
     /// differ. `known` says of a leaf hash whether this node has verified that entry's signatures.
     pub fn read(chain: &Chain, payload: &Bytes, known: &dyn Fn(&Hash) -> bool) -> Proposal {
-        let fields: v1::Proposal = canonical::decode_shared(payload).unwrap_or_default();
-        let bytes = if fields.entries.is_empty() {
-            Vec::new()
-        } else {
-            canonical::elements(payload, ENTRIES)
-        };
-        Proposal::new(chain, fields, bytes, known)
+        let mut fields: v1::Proposal = canonical::decode_shared(payload).unwrap_or_default();
+        let entries = mem::take(&mut fields.entries).into_iter();
+        let entries = entries.zip(canonical::elements(payload, ENTRIES));
+        // Certificates are kept for long, and the payload with them if they lay in it.
+        let apart = |found: v1::Checkpoint| v1::Checkpoint::decode(canonical::encode(&found)).ok();
+        fields.certificate = fields.certificate.and_then(apart);
+        Proposal::new(chain, fields, entries, known)
     }
 
     /// The same of a proposal that a block holds.
-    pub fn of(chain: &Chain, fields: v1::Proposal, known: &dyn Fn(&Hash) -> bool) -> Proposal {
-        let bytes = fields.entries.iter().map(canonical::encode).collect();
-        Proposal::new(chain, fields, bytes, known)
+    pub fn of(chain: &Chain, mut fields: v1::Proposal, known: &dyn Fn(&Hash) -> bool) -> Proposal {
+        let entries = mem::take(&mut fields.entries).into_iter();
+        let entries = entries.map(|signed| {
+            let bytes = canonical::encode(&signed);
+            (signed, bytes)
+        });
+        Proposal::new(chain, fields, entries, known)
     }
 
+    /// The entries that fit into a block. A leader that proposes more only delays the rest.
     fn new(
         chain: &Chain,
-        mut fields: v1::Proposal,
-        bytes: Vec<Bytes>,
+        fields: v1::Proposal,
+        entries: impl Iterator<Item = (v1::SignedEntry, Bytes)>,
         known: &dyn Fn(&Hash) -> bool,
     ) -> Proposal {
-        let entries = std::mem::take(&mut fields.entries);
-        debug_assert_eq!(entries.len(), bytes.len());
+        let limits = chain.limits();
+        let mut room = limits.max_block_bytes as usize;
         let read = |(signed, bytes): (v1::SignedEntry, Bytes)| {
             debug_assert_eq!(signed.encoded_len(), bytes.len());
+            room = room.checked_sub(bytes.len())?;
             let admitted = admitted(chain, signed, known);
-            Read { bytes, admitted }
+            Some(Read { bytes, admitted })
         };
+        let entries = entries.take(limits.max_block_entries as usize);
         Proposal {
             fields,
-            entries: entries.into_iter().zip(bytes).map(read).collect(),
+            entries: entries.map_while(read).collect(),
         }
+    }
+
+    /// How many entries stand in the canonical bytes of a proposal.
+    pub fn count_entries(payload: &Bytes) -> usize {
+        canonical::elements(payload, ENTRIES).count()
     }
 
     /// The newest certificate that its leader had.
@@ -107,6 +122,7 @@ mod tests {
         fields.certificate = Some(ledger.certificate(header, &[0, 1, 2]));
         fields.checkpoint = true;
         let payload = canonical::encode(&fields);
+        assert_eq!(Proposal::count_entries(&payload), 3);
         let read = Proposal::read(&ledger.chain, &payload, &|_| false);
         let of = Proposal::of(&ledger.chain, fields.clone(), &|_| false);
         for (at, entry) in entries.iter().enumerate() {

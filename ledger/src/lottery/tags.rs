@@ -27,7 +27,7 @@ const SEGMENT: u64 = 128;
 /// Segments in one read: half a megabyte.
 const SEGMENTS_PER_READ: usize = 256;
 /// Slots that are kept in memory, of all rosters' tables together: those of the largest roster that may
-/// be, and with their tags about 85 MB.
+/// be, and with their tags about 86 MB.
 const MOST_SLOTS: usize = slots_for(super::rules::MAX_LOTTERY_ROWS as usize);
 
 /// What is kept in memory of rosters that are being filled.
@@ -90,8 +90,6 @@ pub(super) struct Roster {
     /// The leaf of the lottery's opening.
     pub(super) open_leaf_index: u64,
     pub(super) rows: u64,
-    /// What its rules allow.
-    pub(super) max_rows: u32,
     /// Of its tree.
     pub(super) root: Hash,
 }
@@ -108,7 +106,7 @@ impl Roster {
     }
 
     fn read<S: StateRead + ?Sized>(&self, state: &S, seeds: &Seeds) -> Result<Tags, StateError> {
-        let mut tags = Tags::new(*seeds, self.max_rows as usize);
+        let mut tags = Tags::with_room(*seeds, self.rows as usize);
         let mut rows = 0;
         let prefix = self.key(&[]);
         while rows < self.rows {
@@ -117,7 +115,7 @@ impl Roster {
             let expected = self.rows.min(rows + segments.len() as u64 * SEGMENT);
             for (_, segment) in &segments {
                 let segment = tags_of(segment)?;
-                if !tags.add(segment.iter().copied().map(Front)) {
+                if !tags.add(segment.iter().copied().map(Front), self.rows as usize) {
                     return Err(corrupt("a tag stands there twice"));
                 }
                 rows += segment.len() as u64;
@@ -203,7 +201,6 @@ mod tests {
                 roster: Roster {
                     open_leaf_index,
                     rows: 0,
-                    max_rows: 20_000,
                     root: Hash::ZERO,
                 },
             }
@@ -214,7 +211,7 @@ mod tests {
             let mut overlay = Overlay::new(&self.state);
             let mut tags = rosters.take(&overlay, &self.roster).unwrap();
             let chunk = numbers.iter().copied().map(tag);
-            let new = tags.add_chunk(chunk.clone());
+            let new = tags.add_chunk(chunk.clone(), 20_000);
             if new {
                 self.roster.put(&mut overlay, chunk).unwrap();
                 self.roster.rows += numbers.len() as u64;
@@ -302,18 +299,19 @@ mod tests {
     #[test]
     fn no_more_memory_is_kept_than_one_large_roster_takes() {
         let rosters = OpenRosters::new(&[1; 32]);
-        let most = MAX_LOTTERY_ROWS as usize / 2;
-        let of = |count: u64| {
-            let mut tags = Tags::new(rosters.seeds, most);
-            assert!(tags.add_chunk((0..count).map(tag)));
+        let of = |count: u32| {
+            let mut tags = Tags::with_room(rosters.seeds, 0);
+            assert!(tags.add_chunk((0..count).map(u64::from).map(tag), MAX_LOTTERY_ROWS));
             tags
         };
         let kept = || -> Vec<u8> {
             let rosters = rosters.lock();
             rosters.iter().map(|(root, _)| root.0[0]).collect()
         };
-        let large = || of(most as u64 / 4);
+        let large = || of(MAX_LOTTERY_ROWS / 2);
         assert_eq!(large().slots() * 2, MOST_SLOTS);
+        assert_eq!(of(4_096).slots() * 128, MOST_SLOTS, "a little ahead");
+        assert_eq!(of(100_000).slots() * 8, MOST_SLOTS, "and no further");
         rosters.keep(Hash([1; 32]), of(10));
         rosters.keep(Hash([2; 32]), large());
         assert_eq!(kept(), [1, 2]);

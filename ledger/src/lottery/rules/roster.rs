@@ -35,9 +35,9 @@ pub(super) fn chunk<S: StateRead + ?Sized>(
         rows <= u64::from(rules.max_rows) && tickets <= MAX_TICKETS,
         RejectReason::RosterFull,
     )?;
-    let roster = roster_of(&lottery, rules.max_rows);
+    let roster = roster_of(&lottery);
     let mut tags = ctx.rosters.take(ctx.state, &roster)?;
-    if !tags.add_chunk(columns.tags()) {
+    if !tags.add_chunk(columns.tags(), rules.max_rows) {
         ctx.rosters.keep(roster.root, tags);
         return Err(RejectReason::RosterDuplicateTag.into());
     }
@@ -71,8 +71,7 @@ pub(super) fn freeze<S: StateRead + ?Sized>(
         freeze.count == lottery.rows && freeze.roster_root == lottery.roster_root,
         RejectReason::RosterMismatch,
     )?;
-    ctx.rosters
-        .forget(&roster_of(&lottery, rules.max_rows).root);
+    ctx.rosters.forget(&roster_of(&lottery).root);
 
     if rules.with_dice {
         lottery.stage = LotteryStage::Frozen as i32;
@@ -83,11 +82,10 @@ pub(super) fn freeze<S: StateRead + ?Sized>(
     }
 }
 
-fn roster_of(lottery: &v1::LotteryState, max_rows: u32) -> Roster {
+fn roster_of(lottery: &v1::LotteryState) -> Roster {
     Roster {
         open_leaf_index: lottery.open_leaf_index,
         rows: lottery.rows,
-        max_rows,
         // Always there: opening the lottery writes that of no rows.
         root: Hash::from_slice(&lottery.roster_root).unwrap_or_default(),
     }

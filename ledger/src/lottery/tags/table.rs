@@ -13,9 +13,11 @@ use crate::lottery::rules::MAX_LOTTERY_ROWS;
 pub(super) const KEPT: usize = 10;
 /// Tags whose places are asked for together.
 const AT_ONCE: usize = 64;
-/// A table that is full becomes so many times larger than it must, unless the whole roster needs less:
-/// each time, all its tags are put in again.
+/// A table that is full becomes so many times larger than it must, for each time all its tags are put in
+/// again,
 const GROWTH: usize = 8;
+/// but not beyond what the whole roster needs, and not beyond so many slots, 4 MiB, before it must.
+const SLOTS_AHEAD: usize = slots_for(MAX_LOTTERY_ROWS as usize) / 8;
 
 /// What is kept of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,20 +36,17 @@ pub(in crate::lottery) struct Tags {
     /// Open addressing with steps of one; a power of two of slots, at least three eighths of them empty.
     slots: Vec<Slot>,
     seeds: Seeds,
-    /// The roster's rules allow so many rows.
-    most: usize,
 }
 
 impl Tags {
-    /// None yet, of a roster that may have `most` rows.
-    pub(super) fn new(seeds: Seeds, most: usize) -> Tags {
+    /// None yet, with room for so many.
+    pub(super) fn with_room(seeds: Seeds, rows: usize) -> Tags {
         let mut tags = Tags {
             fronts: Vec::new(),
             slots: Vec::new(),
             seeds,
-            most,
         };
-        tags.make_room(0);
+        tags.make_room(rows, rows);
         tags
     }
 
@@ -60,16 +59,20 @@ impl Tags {
         self.slots.len()
     }
 
-    /// Adds a chunk's tags; `false`, and nothing added, where one stands in it twice or was there
-    /// before.
-    pub(in crate::lottery) fn add_chunk(&mut self, tags: impl Iterator<Item = [u8; 32]>) -> bool {
-        self.add(tags.map(|tag| Front::of(&tag)))
+    /// Adds a chunk's tags to those of a roster that may have `most` rows; `false`, and nothing added,
+    /// where one stands in it twice or was there before.
+    pub(in crate::lottery) fn add_chunk(
+        &mut self,
+        tags: impl Iterator<Item = [u8; 32]>,
+        most: u32,
+    ) -> bool {
+        self.add(tags.map(|tag| Front::of(&tag)), most as usize)
     }
 
-    pub(super) fn add(&mut self, fronts: impl Iterator<Item = Front>) -> bool {
+    pub(super) fn add(&mut self, fronts: impl Iterator<Item = Front>, most: usize) -> bool {
         let held = self.len();
         let fronts: Vec<Front> = fronts.collect();
-        self.make_room(fronts.len());
+        self.make_room(fronts.len(), most);
         for fronts in fronts.chunks(AT_ONCE) {
             let mut hashes = [0; AT_ONCE];
             let mut touched = 0;
@@ -110,13 +113,14 @@ impl Tags {
         self.fronts.truncate(held);
     }
 
-    /// Room for so many more.
-    fn make_room(&mut self, more: usize) {
+    /// Room for so many more, of `most` that there may be.
+    fn make_room(&mut self, more: usize, most: usize) {
         let tags = self.len() + more;
         if tags * 8 <= self.slots.len() * 5 && !self.slots.is_empty() {
             return;
         }
-        let slots = (slots_for(tags) * GROWTH).min(slots_for(self.most.max(tags)));
+        let ahead = (slots_for(tags) * GROWTH).min(SLOTS_AHEAD);
+        let slots = ahead.min(slots_for(most)).max(slots_for(tags));
         self.slots = vec![Slot::EMPTY; slots];
         self.fronts.reserve_exact(slots / 8 * 5 - self.fronts.len());
         for at in 1..=self.fronts.len() {
