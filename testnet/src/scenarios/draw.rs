@@ -1,9 +1,13 @@
 //! 100,000 applicants and 10,000 winners, published in order of rank.
 
+use std::fs;
+use std::time::Instant;
+
 use anyhow::{Context as _, bail};
 
 use super::scene::Scene;
 use crate::cairn::{Field, args};
+use crate::steps::thousands;
 
 const APPLICANTS: u32 = 100_000;
 const WINNERS: u32 = 10_000;
@@ -20,9 +24,13 @@ pub async fn run(scene: &mut Scene) -> anyhow::Result<()> {
     rules.tier[0].waiting_list = WAITING;
     let id = scene.open(&rules).await?;
     scene.invent(APPLICANTS, &[])?;
+    let receipts = register_and_be_killed(scene, &id).await?;
     scene
         .enrol(&id, APPLICANTS, scene.desks.register(&id))
         .await?;
+    if fs::read(scene.desks.receipts())? != receipts {
+        bail!("registering went on with other receipts");
+    }
     scene.contribute(&id, |_| true).await?;
     scene.beacon(&id).await?;
     scene.publish(&id).await?;
@@ -39,7 +47,7 @@ pub async fn run(scene: &mut Scene) -> anyhow::Result<()> {
         bail!("{} winners, expected {WINNERS}", winners.len());
     }
     let chi_square = over_entry_time(&winners);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     if chi_square > MAX_CHI_SQUARE {
         bail!(
             "winners over entry time: chi-square {chi_square:.1}, a fair draw stays below {MAX_CHI_SQUARE}"
@@ -61,6 +69,32 @@ pub async fn run(scene: &mut Scene) -> anyhow::Result<()> {
     let again = scene.recompute(&id).await?;
     Field(&again, "winners").is(WINNERS)?;
     scene.report(&id, &[title, "10,000"]).await
+}
+
+/// Registering, killed as by `kill -9` once the first rows are certified; the receipts that it leaves.
+async fn register_and_be_killed(scene: &mut Scene, id: &str) -> anyhow::Result<Vec<u8>> {
+    let began = Instant::now();
+    scene.steps.busy("registering, to be killed", false);
+    let first_rows = async {
+        loop {
+            let lottery = scene.cairn.run(args!["lottery", "show", id]).await?;
+            let rows = Field(&lottery, "rows").number()?;
+            if rows > 0 {
+                return anyhow::Ok(rows);
+            }
+        }
+    };
+    let detail = tokio::select! {
+        registered = scene.cairn.run(scene.desks.register(id)) => {
+            Field(&registered?, "rows").is(APPLICANTS)?;
+            "it was done before a row was seen; the next run finds nothing to do".to_owned()
+        }
+        rows = first_rows => {
+            format!("with {} rows certified; the next run goes on", thousands(rows?))
+        }
+    };
+    scene.steps.done_since("killed", detail, began);
+    Ok(fs::read(scene.desks.receipts())?)
 }
 
 /// How far the winners are from a tenth in each tenth of those who registered. A lottery that drew
