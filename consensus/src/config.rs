@@ -25,10 +25,13 @@ const MAX_BLOCK_BYTES: usize = MAX_FRAME_BYTES - (1 << 20);
 pub enum Io {
     /// Apply and sync have threads of their own; forwarded signatures are verified on others.
     Threads,
-    /// Everything is a task of the calling runtime, and a sync takes this long.
+    /// Everything is a task of the calling runtime.
     Simulated {
-        /// How long.
+        /// How long a sync takes.
         sync: Duration,
+        /// Bytes of Raft's newest entries that stay in memory: few, so that others are read from the
+        /// disk as well; or none.
+        recent: usize,
     },
 }
 

@@ -30,8 +30,6 @@ const MAX_WAITING_SYNCS: usize = 8192;
 
 /// Bytes of entries that stay in memory: of full blocks as many as may be under way.
 const RECENT_BYTES: usize = 12 << 20;
-/// In the simulator: so few that entries are read from the disk as well.
-const SIMULATED_RECENT_BYTES: usize = 4 << 10;
 
 /// The log, for openraft. Clones share it.
 #[derive(Clone)]
@@ -95,7 +93,7 @@ impl RaftLog {
         sync(&store, &durable).map_err(io::Error::other)?;
         let recent = Recent::new(match io {
             Io::Threads => RECENT_BYTES,
-            Io::Simulated { .. } => SIMULATED_RECENT_BYTES,
+            Io::Simulated { recent, .. } => recent,
         });
         let syncs = match io {
             Io::Threads => {
@@ -106,7 +104,7 @@ impl RaftLog {
                     .spawn(move || sync_all(&synced, &durable, &receiver))?;
                 Syncs::Thread(sender)
             }
-            Io::Simulated { sync } => Syncs::Task(sync),
+            Io::Simulated { sync, .. } => Syncs::Task(sync),
         };
         Ok(Self {
             store,

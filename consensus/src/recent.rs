@@ -15,7 +15,7 @@ use crate::types::Entry;
 /// What an entry takes beside its payload.
 const BESIDE: usize = 128;
 
-/// The entries, up to a number of bytes; the newest one always.
+/// The entries, up to a number of bytes; the newest one always, unless that number is 0.
 #[derive(Debug)]
 pub(crate) struct Recent {
     entries: VecDeque<Entry>,
@@ -41,7 +41,8 @@ impl Recent {
         }
         self.bytes += bytes_of(&entry);
         self.entries.push_back(entry);
-        while self.bytes > self.most && self.entries.len() > 1 {
+        let least = usize::from(self.most > 0);
+        while self.bytes > self.most && self.entries.len() > least {
             let oldest = self.entries.pop_front();
             self.bytes -= oldest.as_ref().map_or(0, bytes_of);
         }
@@ -169,5 +170,6 @@ mod tests {
         recent.keep_above(20);
         assert_eq!((recent.entries.len(), recent.bytes), (0, 0));
         assert_eq!(filled(1, 1..4).range(), 3..4, "the newest one stays");
+        assert_eq!(filled(0, 1..4).range(), 0..0, "unless none is to");
     }
 }

@@ -86,7 +86,8 @@ impl StoreBuilder<Types, RaftLog, StateMachine, Folder> for OnSimDisk {
     async fn build(&self) -> Result<(Folder, RaftLog, StateMachine), StorageError<Types>> {
         let sync = Duration::from_millis(1);
         let (raft, ledger) = (Arc::new(SimDisk::new()), Arc::new(SimGenerations::new()));
-        let (log, machine) = build(raft, ledger, Io::Simulated { sync })?;
+        let recent = 4 << 10;
+        let (log, machine) = build(raft, ledger, Io::Simulated { sync, recent })?;
         Ok((Folder(None), log, machine))
     }
 }

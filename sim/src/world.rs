@@ -4,6 +4,7 @@
 //! `Core`; only disks, wires and clocks are simulated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ use crate::witness::{Disks, Witness};
 
 /// What one sync takes on a simulated disk.
 const SYNC: Duration = Duration::from_millis(2);
+/// Bytes of Raft's newest entries that a member keeps in memory: so few that others are read from the disk.
+const RECENT: usize = 4 << 10;
 
 /// Copies of the state come often, so that a node that was down for some seconds needs one.
 const COPIES: CopyRules = CopyRules {
@@ -217,6 +220,11 @@ impl World {
                 adopted: node.adopted.clone(),
             };
             self.wires.witness.disks_of(id, disks);
+            // What is bent on its way to the disk must not be applied from memory as it was.
+            let recent = match self.bend.unflagged.load(Ordering::Relaxed) {
+                true => 0,
+                false => RECENT,
+            };
             let config = CoreConfig {
                 raft_id: id,
                 chain: self.ledger.chain.clone(),
@@ -227,7 +235,7 @@ impl World {
                 network: Arc::new(port.clone()),
                 clock: Arc::new(node.clock.clone()),
                 timing: Timing::default(),
-                io: Io::Simulated { sync: SYNC },
+                io: Io::Simulated { sync: SYNC, recent },
                 seed: Some(self.rng.next()),
             };
             (config, port, config_disk)

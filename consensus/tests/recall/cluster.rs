@@ -197,6 +197,7 @@ impl Cluster {
             timing: Timing::default(),
             io: Io::Simulated {
                 sync: Duration::from_millis(2),
+                recent: 4 << 10,
             },
             seed: Some(self.rng.next()),
         })

@@ -161,6 +161,7 @@ async fn start(
         timing,
         io: Io::Simulated {
             sync: Duration::ZERO,
+            recent: 4 << 10,
         },
         seed: Some(own),
     };
