@@ -1,8 +1,8 @@
 //! The signatures that this node has verified: a bounded set of leaf hashes.
 //!
 //! What holds here: a leaf hash binds envelope and signatures, so admission's verdict is valid for
-//! exactly those bytes, and they need not be verified again once they are committed. Forgetting one costs a verification,
-//! never correctness.
+//! exactly those bytes, and they need not be verified again once they are committed. Forgetting one
+//! costs a verification, never correctness.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;

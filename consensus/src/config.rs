@@ -20,6 +20,10 @@ use crate::timing::Timing;
 /// The largest block that an append can carry, with room for what surrounds it.
 const MAX_BLOCK_BYTES: usize = MAX_FRAME_BYTES - (1 << 20);
 
+/// Bytes of Raft's newest entries that a simulated member keeps in memory: so few that others are read
+/// from the disk as well.
+pub const SIMULATED_RECENT: usize = 4 << 10;
+
 /// Whether work leaves the calling thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Io {
@@ -29,8 +33,7 @@ pub enum Io {
     Simulated {
         /// How long a sync takes.
         sync: Duration,
-        /// Bytes of Raft's newest entries that stay in memory: few, so that others are read from the
-        /// disk as well; or none.
+        /// Bytes of Raft's newest entries that stay in memory: [`SIMULATED_RECENT`], or none.
         recent: usize,
     },
 }

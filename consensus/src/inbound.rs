@@ -81,8 +81,8 @@ pub(crate) async fn handle(
 
 async fn append(shared: &Shared, from: u64, body: &Bytes) -> Result<Bytes, String> {
     // Blocks are long: the message is kept as long as one of them is.
-    let request = from_shared::<AppendEntriesRequest<Types>>(body);
-    let request = request.map_err(|error| error.to_string())?;
+    let request: AppendEntriesRequest<Types> =
+        from_shared(body).map_err(|error| error.to_string())?;
     is_from(&request.vote, from)?;
     within_bounds(&request.vote, request.prev_log_id.as_ref())?;
     within_bounds(&request.vote, request.leader_commit.as_ref())?;

@@ -39,7 +39,7 @@ mod timing;
 mod tracker;
 mod types;
 
-pub use crate::config::{CoreConfig, InitError, Io, StartError};
+pub use crate::config::{CoreConfig, InitError, Io, SIMULATED_RECENT, StartError};
 pub use crate::core::Core;
 pub use crate::cosign::CosignError;
 pub use crate::network::{

@@ -2,9 +2,9 @@
 //!
 //! What holds here: entries are applied one after another in order; after an error none is. They are
 //! read, and their signatures verified, one step ahead on another thread: that is half of the work of a
-//! node that catches up. In the simulator the applier runs inline, so that one thread fixes the order of everything. A
-//! snapshot is built from a certified copy or not at all; one that is installed was checked before
-//! (`snapshot`).
+//! node that catches up. In the simulator the applier runs inline, so that one thread fixes the order of
+//! everything. A snapshot is built from a certified copy or not at all; one that is installed was checked
+//! before (`snapshot`).
 
 use std::collections::VecDeque;
 use std::io;

@@ -19,7 +19,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tokio::sync::watch;
 
 use crate::applier::{self, Applier};
-use crate::config::Io;
+use crate::config::{Io, SIMULATED_RECENT};
 use crate::cosign::Cosigner;
 use crate::log::{Durable, RaftLog};
 use crate::network::SystemClock;
@@ -86,7 +86,7 @@ impl StoreBuilder<Types, RaftLog, StateMachine, Folder> for OnSimDisk {
     async fn build(&self) -> Result<(Folder, RaftLog, StateMachine), StorageError<Types>> {
         let sync = Duration::from_millis(1);
         let (raft, ledger) = (Arc::new(SimDisk::new()), Arc::new(SimGenerations::new()));
-        let recent = 4 << 10;
+        let recent = SIMULATED_RECENT;
         let (log, machine) = build(raft, ledger, Io::Simulated { sync, recent })?;
         Ok((Folder(None), log, machine))
     }

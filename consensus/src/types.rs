@@ -146,7 +146,8 @@ thread_local! {
     static DECODING: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 
-/// The message that this thread decodes. serde shows a payload as a slice and has no place for its owner.
+/// While it lives, [`DECODING`] holds the message that this thread decodes: serde shows a payload as a
+/// slice and has no place for its owner.
 struct Source;
 
 impl Source {
@@ -155,6 +156,7 @@ impl Source {
         Source
     }
 
+    /// A payload, which lies in that message or, where there is none, anywhere.
     fn part(bytes: &[u8]) -> Bytes {
         DECODING.with_borrow(|message| {
             let around = message.as_ref().filter(|message| {

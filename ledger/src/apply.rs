@@ -24,8 +24,8 @@ use crate::state::{MemoryState, Overlay, StateError, StateRead, Writes};
 use crate::{canonical, code, evidence, lottery, map, members, rooms};
 
 pub use ctx::Ctx;
+use proposal::Judged;
 pub use proposal::Proposal;
-use proposal::Read;
 pub use read::{EntryOutcome, Tip, entry_outcome, header_at, read_block, read_entry, tip};
 pub(crate) use read::{Recorded, recorded, signed_entry};
 
@@ -186,9 +186,9 @@ pub fn apply(
         members::note_certificate(&mut ctx, known)?;
     }
     let mut block = Block::after(&parent);
-    for read in &proposal.entries {
-        if let Some(entry) = acceptable(&ctx, read)? {
-            block.record(&mut ctx, entry, &read.bytes)?;
+    for judged in &proposal.entries {
+        if let Some(entry) = acceptable(&ctx, judged)? {
+            block.record(&mut ctx, entry, &judged.bytes)?;
         }
         // What stands behind a change of members leaves no trace and is handed in again: the
         // change's block is the last of its epoch.
@@ -310,9 +310,9 @@ fn known_certificate(
 /// The entry, unless it leaves no trace.
 fn acceptable<'a, S: StateRead + ?Sized>(
     ctx: &Ctx<'_, '_, S>,
-    read: &'a Read,
+    judged: &'a Judged,
 ) -> Result<Option<&'a Admitted>, StateError> {
-    let Some(entry) = &read.admitted else {
+    let Some(entry) = &judged.admitted else {
         return Ok(None);
     };
     if entry_outcome(ctx.state, &entry.id)?.is_some() {
@@ -376,7 +376,7 @@ impl Block {
         }
     }
 
-    /// Decides about an entry and keeps it with its outcome, the refused ones too: an auditor
+    /// Decides about an entry and keeps its `bytes` with its outcome, the refused ones too: an auditor
     /// replays them. Without the approvals that its rule asks for, and no others, it leaves no trace.
     fn record<S: StateRead + ?Sized>(
         &mut self,

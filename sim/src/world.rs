@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_consensus::{Clock as _, CopyRules, Core, CoreConfig, Io, StartError, Timing};
+use cairn_consensus::{
+    Clock as _, CopyRules, Core, CoreConfig, Io, SIMULATED_RECENT, StartError, Timing,
+};
 use cairn_ledger::admission::Admitted;
 use cairn_ledger::hash::Hash;
 use cairn_ledger::{apply, checkpoint};
@@ -32,8 +34,6 @@ use crate::witness::{Disks, Witness};
 
 /// What one sync takes on a simulated disk.
 const SYNC: Duration = Duration::from_millis(2);
-/// Bytes of Raft's newest entries that a member keeps in memory: so few that others are read from the disk.
-const RECENT: usize = 4 << 10;
 
 /// Copies of the state come often, so that a node that was down for some seconds needs one.
 const COPIES: CopyRules = CopyRules {
@@ -223,7 +223,7 @@ impl World {
             // What is bent on its way to the disk must not be applied from memory as it was.
             let recent = match self.bend.unflagged.load(Ordering::Relaxed) {
                 true => 0,
-                false => RECENT,
+                false => SIMULATED_RECENT,
             };
             let config = CoreConfig {
                 raft_id: id,

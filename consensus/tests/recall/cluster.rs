@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_consensus::{
-    Clock, CopyRules, Core, CoreConfig, Inbound, Io, Lane, Network, NetworkError, StartError,
-    Timing,
+    Clock, CopyRules, Core, CoreConfig, Inbound, Io, Lane, Network, NetworkError, SIMULATED_RECENT,
+    StartError, Timing,
 };
 use cairn_proto::v1;
 use cairn_sim::fixture::{EPOCH_MS, Ledger};
@@ -197,7 +197,7 @@ impl Cluster {
             timing: Timing::default(),
             io: Io::Simulated {
                 sync: Duration::from_millis(2),
-                recent: 4 << 10,
+                recent: SIMULATED_RECENT,
             },
             seed: Some(self.rng.next()),
         })

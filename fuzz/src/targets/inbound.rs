@@ -13,7 +13,9 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_consensus::network::Inbound as _;
-use cairn_consensus::{Clock as _, CopyRules, Core, CoreConfig, Io, Lane, Network, NetworkError};
+use cairn_consensus::{
+    Clock as _, CopyRules, Core, CoreConfig, Io, Lane, Network, NetworkError, SIMULATED_RECENT,
+};
 use cairn_consensus::{SystemClock, Timing};
 use cairn_ledger::entry::{self, Draft};
 use cairn_ledger::genesis::Chain;
@@ -161,7 +163,7 @@ async fn start(
         timing,
         io: Io::Simulated {
             sync: Duration::ZERO,
-            recent: 4 << 10,
+            recent: SIMULATED_RECENT,
         },
         seed: Some(own),
     };

@@ -24,12 +24,12 @@ pub struct Proposal {
     /// Its fields, but for the entries.
     pub(super) fields: v1::Proposal,
     /// Those that fit into a block.
-    pub(super) entries: Vec<Read>,
+    pub(super) entries: Vec<Judged>,
 }
 
-/// One of its entries.
+/// One of its entries, judged.
 #[derive(Debug, Clone)]
-pub(super) struct Read {
+pub(super) struct Judged {
     /// The canonical bytes of the `SignedEntry`.
     pub(super) bytes: Bytes,
     /// The entry, if it is well-formed and its signatures verify.
@@ -69,16 +69,16 @@ impl Proposal {
     ) -> Proposal {
         let limits = chain.limits();
         let mut room = limits.max_block_bytes as usize;
-        let read = |(signed, bytes): (v1::SignedEntry, Bytes)| {
+        let judge = |(signed, bytes): (v1::SignedEntry, Bytes)| {
             debug_assert_eq!(signed.encoded_len(), bytes.len());
             room = room.checked_sub(bytes.len())?;
             let admitted = admitted(chain, signed, known);
-            Some(Read { bytes, admitted })
+            Some(Judged { bytes, admitted })
         };
         let entries = entries.take(limits.max_block_entries as usize);
         Proposal {
             fields,
-            entries: entries.map_while(read).collect(),
+            entries: entries.map_while(judge).collect(),
         }
     }
 

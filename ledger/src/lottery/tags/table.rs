@@ -13,10 +13,10 @@ use crate::lottery::rules::MAX_LOTTERY_ROWS;
 pub(super) const KEPT: usize = 10;
 /// Tags whose places are asked for together.
 const AT_ONCE: usize = 64;
-/// A table that is full becomes so many times larger than it must, for each time all its tags are put in
-/// again,
+/// A table that is full becomes so many times larger than it must, because each time all its tags are put
+/// in again. It stays within what the whole roster needs, and within [`SLOTS_AHEAD`].
 const GROWTH: usize = 8;
-/// but not beyond what the whole roster needs, and not beyond so many slots, 4 MiB, before it must.
+/// Slots, 4 MiB of them, beyond which a table has no more than its tags need.
 const SLOTS_AHEAD: usize = slots_for(MAX_LOTTERY_ROWS as usize) / 8;
 
 /// What is kept of a tag.
